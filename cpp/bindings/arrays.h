@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place that knows where an array comes from: NumPy, DLPack's exchange table, `__dlpack__`, the buffer
+// protocol. It checks the producer's word before anything is read, and answers in the caller's own kind of array.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace tokendraw::bindings {
+
+namespace py = pybind11;
+
+enum class Library : std::uint8_t { kNumpy, kTorch, kJax, kCupy, kOther };
+
+inline constexpr int kMaxDimensions = 32;
+
+/// A caller's array, borrowed for the length of a call: the producer stays alive, nothing is copied.
+/// Shape and strides count elements; `data` already includes the producer's byte offset.
+struct ArrayView {
+  void* data = nullptr;
+  Dtype dtype = Dtype::kFloat32;
+  int ndim = 0;
+  std::int64_t shape[kMaxDimensions] = {};
+  std::int64_t strides[kMaxDimensions] = {};
+  bool writable = false;  // false also where the producer cannot say (legacy capsules)
+  bool cuda = false;
+  int device_index = 0;
+  Library library = Library::kNumpy;
+  std::shared_ptr<void> owner;  // keeps the producer; null where the caller's reference is enough
+};
+
+/// The array behind `object`, any dtype of `Dtype`, on CPU or CUDA.
+/// Throws py::type_error for an object that is no array, py::value_error for a producer that cannot be trusted;
+/// both name the argument `name`.
+ArrayView view_array(py::handle object, const char* name);
+
+/// As `view_array`, for an array that will be written: refuses read-only memory and producers that cannot say,
+/// a shape other than `shape`, a dtype not in `dtypes`, and rows that overlap.
+ArrayView view_output(py::handle object, const char* name, const std::vector<std::int64_t>& shape,
+                      const std::vector<Dtype>& dtypes);
+
+/// A result being filled: `data` is row-major host memory of `shape`; `finish` hands it over as an array of
+/// `library` (NumPy where that library is not importable), or, for an empty shape, as a Python scalar.
+class Result {
+ public:
+  Result(Library library, Dtype dtype, std::vector<std::int64_t> shape);
+  void* data() const { return data_; }
+  py::object finish();
+
+ private:
+  Library library_;
+  py::object array_;
+  void* data_;
+  bool scalar_;
+};
+
+}  // namespace tokendraw::bindings
