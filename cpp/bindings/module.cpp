@@ -4,7 +4,12 @@
 
 namespace py = pybind11;
 
+namespace tokendraw::bindings {
+void bind_arrays(py::module_& module);
+}  // namespace tokendraw::bindings
+
 PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.doc() = "The compiled core of tokendraw.";
   module.attr("__version__") = TOKENDRAW_VERSION;
+  tokendraw::bindings::bind_arrays(module);
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/arrays.h"
+
+#include <pybind11/gil_safe_call_once.h>
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "bindings/arrays_checks.h"
+#include "bindings/arrays_dlpack.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+using py::detail::npy_api;
+
+constexpr int kNumpyHalf = 23;         // not named by pybind11
+constexpr int kNumpyFirstCustom = 256;  // dtypes registered by other packages
+
+bool starts_with(std::string_view text, std::string_view start) { return text.substr(0, start.size()) == start; }
+
+std::string type_name(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+// The first base with a dotted name decides: those are the C types, which a subclass written in Python inherits.
+Library library_of(const PyTypeObject* type) {
+  for (; type != nullptr; type = type->tp_base) {
+    const std::string_view name = type->tp_name;
+    if (starts_with(name, "torch.")) return Library::kTorch;
+    if (starts_with(name, "jaxlib.")) return Library::kJax;
+    if (starts_with(name, "cupy.")) return Library::kCupy;
+    if (starts_with(name, "numpy.")) return Library::kNumpy;
+  }
+  return Library::kOther;
+}
+
+// ml_dtypes registers its dtypes at run time: only the scalar type's name tells them apart.
+bool is_bfloat16(const py::detail::PyArrayDescr_Proxy& descr) {
+  if (descr.type_num < kNumpyFirstCustom) return false;
+  const std::string_view name = reinterpret_cast<const PyTypeObject*>(descr.typeobj)->tp_name;
+  return name.substr(name.rfind('.') + 1) == "bfloat16";
+}
+
+Dtype numpy_dtype(const py::detail::PyArrayDescr_Proxy& descr, const char* name) {
+  constexpr bool kLongIs64 = sizeof(long) == 8;
+  if (descr.byteorder == '=' || descr.byteorder == '|') {
+    switch (descr.type_num) {
+      case npy_api::NPY_FLOAT_: return Dtype::kFloat32;
+      case kNumpyHalf: return Dtype::kFloat16;
+      case npy_api::NPY_DOUBLE_: return Dtype::kFloat64;
+      case npy_api::NPY_BOOL_: return Dtype::kBool;
+      case npy_api::NPY_UBYTE_: return Dtype::kUint8;
+      case npy_api::NPY_BYTE_: return Dtype::kInt8;
+      case npy_api::NPY_SHORT_: return Dtype::kInt16;
+      case npy_api::NPY_USHORT_: return Dtype::kUint16;
+      case npy_api::NPY_INT_: return Dtype::kInt32;
+      case npy_api::NPY_UINT_: return Dtype::kUint32;
+      case npy_api::NPY_LONG_: return kLongIs64 ? Dtype::kInt64 : Dtype::kInt32;
+      case npy_api::NPY_ULONG_: return kLongIs64 ? Dtype::kUint64 : Dtype::kUint32;
+      case npy_api::NPY_LONGLONG_: return Dtype::kInt64;
+      case npy_api::NPY_ULONGLONG_: return Dtype::kUint64;
+      default:
+        if (is_bfloat16(descr)) return Dtype::kBfloat16;
+    }
+  }
+  fail_dtype(name, py::str(py::handle(reinterpret_cast<PyObject*>(const_cast<py::detail::PyArrayDescr_Proxy*>(&descr))))
+                       .cast<std::string>());
+}
+
+// Byte strides to element strides. An axis of one element never moves, whatever its stride.
+void read_byte_strides(ArrayView& view, const py::ssize_t* strides, const char* name) {
+  const auto size = static_cast<py::ssize_t>(size_of(view.dtype));
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    view.strides[axis] = strides[axis] / size;
+    if (strides[axis] % size != 0 && view.shape[axis] > 1) {
+      fail_value(name, "have strides in whole elements of " + std::to_string(size) + " bytes",
+                 std::to_string(strides[axis]) + " bytes in axis " + std::to_string(axis));
+    }
+  }
+}
+
+// NumPy's own struct is trusted: it was checked when the array was made.
+ArrayView view_numpy(py::handle object, const char* name) {
+  const auto& array = *py::detail::array_proxy(object.ptr());
+  ArrayView view;
+  view.dtype = numpy_dtype(*py::detail::array_descriptor_proxy(array.descr), name);
+  check_ndim(array.nd, name);
+  view.data = array.data;
+  view.ndim = array.nd;
+  view.writable = (array.flags & npy_api::NPY_ARRAY_WRITEABLE_) != 0;
+  std::copy_n(array.dimensions, array.nd, view.shape);
+  read_byte_strides(view, array.strides, name);
+  if ((array.flags & npy_api::NPY_ARRAY_ALIGNED_) == 0) {
+    fail_value(name, "be aligned to its elements", "an unaligned array");
+  }
+  return view;
+}
+
+// A real view of conjugated complex memory (`z.conj().imag`) is stored with the wrong sign, and DLPack does not say so.
+void check_not_negated(py::handle tensor, const ArrayView& view, const char* name) {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<PyObject*> storage;
+  PyObject* method =
+      storage.call_once_and_store_result([] { return PyUnicode_InternFromString("is_neg"); }).get_stored();
+  if (!is_logit_dtype(view.dtype)) return;
+  const auto negated = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor.ptr(), method));
+  if (!negated) throw py::error_already_set();
+  if (negated.ptr() != Py_False) fail_value(name, "be stored with its own sign", "a negated view (use .resolve_neg())");
+}
+
+ArrayView view_table(py::handle object, const char* name, const dlpack::ExchangeTable& table, bool writing) {
+  ArrayView view = view_exchanged(object, name, table, !writing);
+  view.library = library_of(Py_TYPE(object.ptr()));
+  if (view.library == Library::kTorch) {
+    check_not_negated(object, view, name);
+    view.writable = view.writable || !writing;  // a borrowed view has no flags, and torch no read-only tensors
+  }
+  return view;
+}
+
+// A format of the struct module that describes one native number, as a DLPack type code.
+std::optional<std::uint8_t> format_code(const char* format) {
+  constexpr std::string_view kSigned = "bhilqn", kUnsigned = "BHILQN", kFloats = "efd";
+  const std::string_view text = format != nullptr ? format : "B";
+  const bool prefixed = !text.empty() && std::string_view("@=<").find(text.front()) != text.npos;
+  const std::string_view code = text.substr(prefixed ? 1 : 0);
+  if (code.size() != 1) return std::nullopt;
+  if (kFloats.find(code) != code.npos) return dlpack::kFloat;
+  if (kSigned.find(code) != code.npos) return dlpack::kInt;
+  if (kUnsigned.find(code) != code.npos) return dlpack::kUint;
+  if (code == "?") return dlpack::kBool;
+  return std::nullopt;
+}
+
+struct ReleaseBuffer {
+  void operator()(Py_buffer* buffer) const {
+    PyBuffer_Release(buffer);
+    delete buffer;
+  }
+};
+
+std::shared_ptr<Py_buffer> get_buffer(py::handle object) {
+  auto buffer = std::make_unique<Py_buffer>();
+  if (PyObject_GetBuffer(object.ptr(), buffer.get(), PyBUF_RECORDS_RO) != 0) throw py::error_already_set();
+  return {buffer.release(), ReleaseBuffer()};
+}
+
+ArrayView view_buffer(py::handle object, const char* name) {
+  const auto buffer = get_buffer(object);
+  const auto code = format_code(buffer->format);
+  const auto dtype = code ? find_dtype(*code, buffer->itemsize) : std::nullopt;
+  if (!dtype) fail_dtype(name, "buffer format " + std::string(buffer->format != nullptr ? buffer->format : "B"));
+  ArrayView view;
+  view.dtype = *dtype;
+  check_ndim(buffer->ndim, name);
+  view.ndim = buffer->ndim;
+  std::copy_n(buffer->shape, buffer->ndim, view.shape);
+  read_byte_strides(view, buffer->strides, name);
+  view.data = buffer->buf;
+  view.writable = buffer->readonly == 0;
+  view.library = library_of(Py_TYPE(object.ptr()));
+  if (check_extents(view, name) > 0) check_reach(view, name);
+  view.owner = buffer;
+  return view;
+}
+
+ArrayView view_any(py::handle object, const char* name, bool writing) {
+  if (npy_api::get().PyArray_Check_(object.ptr())) return view_numpy(object, name);
+  if (const auto* table = find_exchange_table(Py_TYPE(object.ptr()))) return view_table(object, name, *table, writing);
+  if (has_dlpack(object)) {
+    ArrayView view = view_dlpack(object, name);
+    view.library = library_of(Py_TYPE(object.ptr()));
+    return view;
+  }
+  if (PyObject_CheckBuffer(object.ptr())) return view_buffer(object, name);
+  throw py::type_error(std::string(name) + " must be an array (NumPy, or anything with __dlpack__), got " +
+                       type_name(object));
+}
+
+ArrayView view_checked(py::handle object, const char* name, bool writing) {
+  try {
+    return view_any(object, name, writing);
+  } catch (py::error_already_set& error) {
+    fail_producer(name, error);
+  }
+}
+
+std::string shape_text(const std::int64_t* shape, std::size_t ndim) {
+  std::string text = "(";
+  for (std::size_t axis = 0; axis < ndim; ++axis) {
+    text += (axis == 0 ? "" : ", ") + std::to_string(shape[axis]);
+  }
+  return text + (ndim == 1 ? ",)" : ")");
+}
+
+void check_output_dtype(Dtype dtype, const char* name, const std::vector<Dtype>& dtypes) {
+  if (std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end()) return;
+  std::string rule = " must be of dtype ";
+  for (std::size_t i = 0; i < dtypes.size(); ++i) rule += (i == 0 ? "" : " or ") + std::string(dtype_name(dtypes[i]));
+  throw py::type_error(name + rule + ", got " + dtype_name(dtype));
+}
+
+}  // namespace
+
+ArrayView view_array(py::handle object, const char* name) { return view_checked(object, name, false); }
+
+ArrayView view_output(py::handle object, const char* name, const std::vector<std::int64_t>& shape,
+                      const std::vector<Dtype>& dtypes) {
+  ArrayView view = view_checked(object, name, true);
+  if (!view.writable) {
+    fail_value(name, "be writable", "an array of type " + type_name(object) + " that is read-only or does not say");
+  }
+  const auto ndim = static_cast<std::size_t>(view.ndim);
+  if (!std::equal(shape.begin(), shape.end(), view.shape, view.shape + ndim)) {
+    fail_value(name, "have shape " + shape_text(shape.data(), shape.size()), shape_text(view.shape, ndim));
+  }
+  check_output_dtype(view.dtype, name, dtypes);
+  check_disjoint(view, name);
+  return view;
+}
+
+}  // namespace tokendraw::bindings

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Results are made in the caller's library where that library can lend memory (NumPy, torch), else moved into it.
+#include <pybind11/gil_safe_call_once.h>
+#include <pybind11/numpy.h>
+
+#include <cstring>
+#include <utility>
+
+#include "bindings/arrays.h"
+#include "bindings/arrays_checks.h"
+#include "bindings/arrays_dlpack.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+// Library modules are found among the imported ones, never imported: the caller's own array proves that they are there.
+struct Names {
+  PyObject* torch = PyUnicode_InternFromString("torch");
+  PyObject* tensor = PyUnicode_InternFromString("Tensor");
+  PyObject* jax = PyUnicode_InternFromString("jax");
+};
+
+const Names& names() {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<Names> storage;
+  return storage.call_once_and_store_result([] { return Names(); }).get_stored();
+}
+
+py::object imported(PyObject* name) {
+  auto module = py::reinterpret_steal<py::object>(PyImport_GetModule(name));
+  if (!module && PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return module;
+}
+
+py::dtype numpy_dtype(Dtype dtype) {
+  using py::detail::npy_api;
+  constexpr int kHalf = 23;  // not named by pybind11
+  constexpr int kNumbers[] = {npy_api::NPY_FLOAT_, kHalf,
+                              0,  // bfloat16 has no number of its own
+                              npy_api::NPY_DOUBLE_, npy_api::NPY_BOOL_, npy_api::NPY_UINT8_, npy_api::NPY_INT8_,
+                              npy_api::NPY_INT16_, npy_api::NPY_UINT16_, npy_api::NPY_INT32_, npy_api::NPY_UINT32_,
+                              npy_api::NPY_INT64_, npy_api::NPY_UINT64_};
+  if (dtype == Dtype::kBfloat16) return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
+  return py::dtype(kNumbers[static_cast<int>(dtype)]);
+}
+
+dlpack::DataType dlpack_dtype(Dtype dtype) {
+  const auto bits = static_cast<std::uint8_t>(8 * size_of(dtype));
+  switch (dtype) {
+    case Dtype::kFloat32:
+    case Dtype::kFloat16:
+    case Dtype::kFloat64:
+      return {dlpack::kFloat, bits, 1};
+    case Dtype::kBfloat16:
+      return {dlpack::kBfloat, bits, 1};
+    case Dtype::kBool:
+      return {dlpack::kBool, bits, 1};
+    case Dtype::kUint8:
+    case Dtype::kUint16:
+    case Dtype::kUint32:
+    case Dtype::kUint64:
+      return {dlpack::kUint, bits, 1};
+    default:
+      return {dlpack::kInt, bits, 1};
+  }
+}
+
+py::object new_numpy(Dtype dtype, const std::vector<std::int64_t>& shape) {
+  static_assert(sizeof(Py_intptr_t) == sizeof(std::int64_t), "NumPy's extents are read as they are");
+  const auto& api = py::detail::npy_api::get();
+  PyObject* array = api.PyArray_NewFromDescr_(api.PyArray_Type_, numpy_dtype(dtype).release().ptr(),
+                                              static_cast<int>(shape.size()),
+                                              reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0,
+                                              nullptr);
+  if (array == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(array);
+}
+
+void raise_memory_error(void*, const char*, const char* message) { PyErr_SetString(PyExc_MemoryError, message); }
+
+// One allocation and no Python call: a third of the price of `torch.empty`.
+py::object new_exchanged(const dlpack::ExchangeTable& table, Dtype dtype, const std::vector<std::int64_t>& shape,
+                         void** data) {
+  dlpack::Tensor prototype = {};
+  prototype.device = {dlpack::kCpu, 0};
+  prototype.ndim = static_cast<std::int32_t>(shape.size());
+  prototype.dtype = dlpack_dtype(dtype);
+  prototype.shape = const_cast<std::int64_t*>(shape.data());
+  dlpack::VersionedTensor* managed = nullptr;
+  if (table.allocate(&prototype, &managed, nullptr, raise_memory_error) != 0) throw py::error_already_set();
+  *data = static_cast<char*>(managed->tensor.data) + managed->tensor.byte_offset;
+  void* object = nullptr;
+  if (table.import_owned(managed, &object) != 0) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
+}
+
+// For a torch older than its exchange table (2.9).
+py::object new_torch(const py::object& torch, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
+  py::tuple extents(shape.size());
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) extents[axis] = shape[axis];
+  py::object tensor = torch.attr("empty")(extents, py::arg("dtype") = torch.attr(dtype_name(dtype)),
+                                          py::arg("device") = "cpu");
+  *data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
+  return tensor;
+}
+
+py::object new_tensor(const py::object& torch, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
+  const auto type = py::reinterpret_steal<py::object>(PyObject_GetAttr(torch.ptr(), names().tensor));
+  if (!type) throw py::error_already_set();
+  const auto* table = find_exchange_table(reinterpret_cast<PyTypeObject*>(type.ptr()));
+  return table != nullptr ? new_exchanged(*table, dtype, shape, data) : new_torch(torch, dtype, shape, data);
+}
+
+py::object to_jax(const py::object& jax, const py::object& array) {
+  const py::object devices = jax.attr("local_devices")(py::arg("backend") = "cpu");
+  return jax.attr("device_put")(array, devices[py::int_(0)]);
+}
+
+template <class Value>
+Value load(const void* data) {
+  Value value;
+  std::memcpy(&value, data, sizeof value);
+  return value;
+}
+
+double load_half(const void* data) {
+  constexpr bool kLittleEndian = PY_LITTLE_ENDIAN;
+  return PyFloat_Unpack2(static_cast<const char*>(data), kLittleEndian);
+}
+
+float load_bfloat16(const void* data) {
+  const std::uint32_t bits = std::uint32_t{load<std::uint16_t>(data)} << 16;
+  return load<float>(&bits);
+}
+
+py::object to_scalar(Dtype dtype, const void* data) {
+  switch (dtype) {
+    case Dtype::kFloat32: return py::float_(load<float>(data));
+    case Dtype::kFloat16: return py::float_(load_half(data));
+    case Dtype::kBfloat16: return py::float_(load_bfloat16(data));
+    case Dtype::kFloat64: return py::float_(load<double>(data));
+    case Dtype::kBool: return py::bool_(load<std::uint8_t>(data) != 0);
+    case Dtype::kUint8: return py::int_(load<std::uint8_t>(data));
+    case Dtype::kInt8: return py::int_(load<std::int8_t>(data));
+    case Dtype::kInt16: return py::int_(load<std::int16_t>(data));
+    case Dtype::kUint16: return py::int_(load<std::uint16_t>(data));
+    case Dtype::kInt32: return py::int_(load<std::int32_t>(data));
+    case Dtype::kUint32: return py::int_(load<std::uint32_t>(data));
+    case Dtype::kInt64: return py::int_(load<std::int64_t>(data));
+    case Dtype::kUint64: return py::int_(load<std::uint64_t>(data));
+  }
+  return py::none();
+}
+
+}  // namespace
+
+Result::Result(Library library, Dtype dtype, const std::vector<std::int64_t>& shape)
+    : library_(library), dtype_(dtype) {
+  if (shape.empty()) return;
+  if (library == Library::kTorch) {
+    if (const py::object torch = imported(names().torch)) {
+      array_ = new_tensor(torch, dtype, shape, &data_);
+      return;
+    }
+  }
+  array_ = new_numpy(dtype, shape);
+  data_ = py::detail::array_proxy(array_.ptr())->data;
+}
+
+py::object Result::finish() {
+  if (!array_) return to_scalar(dtype_, scalar_);
+  if (library_ == Library::kJax) {
+    if (const py::object jax = imported(names().jax)) return to_jax(jax, array_);
+  }
+  return std::move(array_);
+}
+
+}  // namespace tokendraw::bindings
