@@ -86,7 +86,7 @@ def _padded(prompts: Sequence[Sequence[int]], vocab_size: int) -> Integers:
     arrays = [_token_array(prompt, vocab_size) for prompt in prompts]
     if any(array.ndim != 1 for array in arrays):
         raise ValueError("prompts must be a list with one list of token ids per row")
-    arrays = [array[1:] if array[:1] == SEPARATOR else array for array in arrays]
+    arrays = [array[1:] if array.size and array[0] == SEPARATOR else array for array in arrays]
     padded = np.full((len(arrays), max(map(len, arrays), default=0)), -1, dtype=np.int64)
     for row, array in zip(padded, arrays, strict=True):
         row[: len(array)] = array
@@ -145,14 +145,15 @@ class GruModel:
         if len(weights.embedding) != tokenizer.vocab_size:
             wanted = len(weights.embedding)
             raise ValueError(f"the tokenizer must have {wanted} ids, got {tokenizer.vocab_size}")
+        self.weights = weights
         self.vocab_size = tokenizer.vocab_size
         self.tokenizer = tokenizer
         self.metadata = dict(metadata or {})
         self._units = weights.recurrent.shape[1]
-        self._prepare(weights)
+        self._prepare()
 
-    def _prepare(self, weights: GruWeights) -> None:
-        self._weights = weights
+    def _prepare(self) -> None:
+        weights = self.weights
         # The input product of a token never changes; of the recurrent bias only the candidate's part
         # is inside the reset gate.
         bias = weights.input_bias.copy()
@@ -171,7 +172,7 @@ class GruModel:
         """Return the hidden values after one more token per row."""
         units = self._units
         inputs = self._inputs[tokens]
-        products = hidden @ self._weights.recurrent.T
+        products = hidden @ self.weights.recurrent.T
         # The logistic function by tanh, which cannot overflow.
         gates = np.tanh(0.5 * (inputs[:, : 2 * units] + products[:, : 2 * units])) * 0.5 + 0.5
         reset, update = gates[:, :units], gates[:, units:]
@@ -190,8 +191,8 @@ class GruModel:
         return advanced
 
     def _logits(self, hidden: Floats) -> Floats:
-        projected: Floats = hidden @ self._weights.projection.T + self._weights.projection_bias
-        logits: Floats = projected @ self._weights.embedding.T + self._weights.output_bias
+        projected: Floats = hidden @ self.weights.projection.T + self.weights.projection_bias
+        logits: Floats = projected @ self.weights.embedding.T + self.weights.output_bias
         return logits
 
     def start(self, prompts: Sequence[Sequence[int]]) -> tuple[GruState, Floats]:
@@ -353,22 +354,22 @@ def read_model(source: str | os.PathLike[str] | IO[bytes]) -> GruModel:
     ValueError
         If the file is something else.
     """
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            return read_model(file)
+    refusal = f"a model file must come from tokendraw.models.train, got {getattr(source, 'name', source)}"
     try:
-        with np.load(source, allow_pickle=False) as file:
-            arrays = dict(file)
+        with np.load(source, allow_pickle=False) as archive:
+            arrays = dict(archive)
         header = json.loads(arrays.pop("header").tobytes())
         known = header.pop("format") == FORMAT
     except (*_NOT_NPZ, KeyError, ValueError) as error:
-        raise ValueError(_refusal(source)) from error
+        raise ValueError(refusal) from error
     if not known:
-        raise ValueError(_refusal(source))
+        raise ValueError(refusal)
     merges = arrays.pop("merges").tolist()
     tokenizer = Tokenizer(merges, right_to_left=header.pop("direction") == "backward")
     return GruModel(_widened(arrays), tokenizer, header)
-
-
-def _refusal(source: str | os.PathLike[str] | IO[bytes]) -> str:
-    return f"a model file must come from tokendraw.models.train, got {getattr(source, 'name', source)}"
 
 
 def _widened(arrays: Mapping[str, npt.NDArray[Any]]) -> GruWeights:
