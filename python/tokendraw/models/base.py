@@ -153,6 +153,8 @@ class _Around(Generic[State]):
         self._model: Any = model
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_model":  # copy and pickle ask for attributes before there are any
+            raise AttributeError(name)
         return getattr(self._model, name)
 
 

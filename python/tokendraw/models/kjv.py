@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple
@@ -22,7 +23,7 @@ __all__ = ["GruModel", "GruState", "GruWeights", "read_model", "write_model"]
 FORMAT = "tokendraw-gru-1"
 
 # What numpy.load raises, or returns without, for files that are something else.
-_NOT_NPZ = (BadZipFile, EOFError, TypeError)
+_NOT_NPZ = (BadZipFile, EOFError, TypeError, zlib.error)
 
 Direction = Literal["forward", "backward"]
 Floats = npt.NDArray[np.float32]
@@ -59,10 +60,15 @@ class GruWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class GruState:
-    """What the model remembers of each row: a value, never written after it was made."""
+    """What the model remembers of each row: a value, never written after it was made.
+
+    Parameters
+    ----------
+    hidden : ndarray, float32 [rows, units]
+        The recurrent layer's output, made read-only.
+    """
 
     hidden: Floats
-    """[rows, units], read-only."""
 
     def __post_init__(self) -> None:
         self.hidden.setflags(write=False)
@@ -71,19 +77,22 @@ class GruState:
         return len(self.hidden)
 
 
-def _token_array(tokens: npt.ArrayLike, vocab_size: int, lowest: int = 0) -> Integers:
-    array = np.asarray(tokens)
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"token ids must be integers, got {array.dtype}")
-    wrong = array[(array < lowest) | (array >= vocab_size)] if array.size else array
+def _integers(values: npt.ArrayLike, what: str, lowest: int, end: int) -> Integers:
+    """Return an array of integers that must lie in [lowest, end)."""
+    array = np.asarray(values)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, got {array.dtype}")
+    wrong = array[(array < lowest) | (array >= end)]
     if wrong.size:
-        raise ValueError(f"token ids must be in [{lowest}, {vocab_size}), got {wrong.flat[0]}")
+        raise ValueError(f"{what} must be in [{lowest}, {end}), got {wrong.flat[0]}")
     return array.astype(np.int64)
 
 
 def _padded(prompts: Sequence[Sequence[int]], vocab_size: int) -> Integers:
     """Return prompts without a first separator as one array [rows, longest], padded with -1."""
-    arrays = [_token_array(prompt, vocab_size) for prompt in prompts]
+    arrays = [_integers(prompt, "token ids", 0, vocab_size) for prompt in prompts]
     if any(array.ndim != 1 for array in arrays):
         raise ValueError("prompts must be a list with one list of token ids per row")
     arrays = [array[1:] if array.size and array[0] == SEPARATOR else array for array in arrays]
@@ -233,7 +242,7 @@ class GruModel:
         logits : ndarray, float32 [rows, vocab]
             Scores of the next token.
         """
-        ids = _token_array(tokens, self.vocab_size)
+        ids = _integers(tokens, "token ids", 0, self.vocab_size)
         if ids.shape != (len(state),):
             raise ValueError(f"tokens must have shape {(len(state),)}, one per row, got {ids.shape}")
         hidden = self._advance(state.hidden, ids)
@@ -254,9 +263,7 @@ class GruModel:
         GruState
             A state with as many rows as indices were given.
         """
-        indices = np.asarray(rows, dtype=np.int64).reshape(-1)
-        if indices.size and (indices.min() < 0 or indices.max() >= len(state)):
-            raise ValueError(f"rows must be in [0, {len(state)}), got {indices.tolist()}")
+        indices = _integers(rows, "rows", 0, len(state)).reshape(-1)
         return GruState(state.hidden[indices])
 
     def extend(self, state: GruState, tokens: npt.ArrayLike) -> tuple[list[GruState], Floats]:
@@ -276,7 +283,7 @@ class GruModel:
         logits : ndarray, float32 [rows, n, vocab]
             Scores of the token after each token; zeros where the token is -1.
         """
-        ids = _token_array(tokens, self.vocab_size, lowest=-1)
+        ids = _integers(tokens, "token ids", -1, self.vocab_size)
         if ids.ndim != 2 or len(ids) != len(state):
             raise ValueError(f"tokens must have shape ({len(state)}, n), got {ids.shape}")
         states = [state]
@@ -323,9 +330,9 @@ def write_model(
     weights.check()
     direction = "backward" if tokenizer.right_to_left else "forward"
     header = {**(metadata or {}), "format": FORMAT, "direction": direction}
-    arrays: dict[str, npt.NDArray[Any]] = {
+    arrays: dict[str, Any] = {
         "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-        "merges": np.array(tokenizer.merges, dtype=np.uint16).reshape(-1, 2),
+        "merges": np.array(tokenizer.merges, dtype=np.int32).reshape(-1, 2),
     }
     for name, array in weights._asdict().items():
         if array.ndim == 2:
@@ -333,7 +340,7 @@ def write_model(
         else:
             arrays[name] = array.astype(np.float32)
     with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)
 
 
 def read_model(source: str | os.PathLike[str] | IO[bytes]) -> GruModel:

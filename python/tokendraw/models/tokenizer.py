@@ -90,8 +90,8 @@ class Tokenizer:
     Examples
     --------
     >>> tokenizer = Tokenizer.train(["the theme of the thesis"], vocab_size=260)
-    >>> [tokenizer.token_bytes(token) for token in tokenizer.encode("the three")]
-    [b'the', b' th', b'r', b'e', b'e']
+    >>> [tokenizer.token_bytes(token) for token in tokenizer.encode("the thesis")]
+    [b'the', b' the', b's', b'i', b's']
     >>> tokenizer.decode(tokenizer.encode("any text: ça, 文"))
     'any text: ça, 文'
     """

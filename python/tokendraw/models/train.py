@@ -50,7 +50,31 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run depends on besides the text and the tokenizer."""
+    """What a training run depends on besides the text and the tokenizer.
+
+    Parameters
+    ----------
+    direction : {"forward", "backward"}
+        Whether the next or the previous token is predicted.
+    units, width : int
+        Sizes of the recurrent state and of an embedding.
+    tokens : int
+        Tokens to learn from; the text is read as often as that takes.
+    lanes, window : int
+        A step of the optimizer reads `window` tokens in each of `lanes` sequences; gradients do not reach
+        further back, the recurrent state does.
+    learning_rate : float
+        The highest rate of AdamW.
+    seed : int
+        Decides the first weights and the order of documents.
+    threads : int
+        Threads of torch. Equal weights again need the same number, version and processor.
+
+    Examples
+    --------
+    >>> Settings(tokens=1_000_000).steps
+    651
+    """
 
     direction: Direction = "forward"
     units: int = 512
