@@ -1,0 +1,626 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop: a language model is asked for logits, a token is drawn, the model reads it.
+
+Nothing here knows a model: anything with `start`, `step` and `select` will do. Nothing here touches a
+logit either: rows go from the model to `draw` as they are, so they may be torch tensors on any device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import operator
+import secrets
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokendraw._core import draw
+from tokendraw.errors import InvalidLogitsError
+from tokendraw.models.base import fill_empty_prompts
+from tokendraw.params import SamplingParams
+from tokendraw.text import TextStream
+
+if TYPE_CHECKING:
+    from tokendraw.models.base import Model, Tokenizer
+
+__all__ = ["GeneratedToken", "Generation", "TokenStream", "generate", "stream_generate"]
+
+FinishReason: TypeAlias = Literal["stop", "eos", "length", "invalid"]
+OnInvalid: TypeAlias = Literal["raise", "mark"]
+Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer[Any]]
+PerPrompt: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
+Stop: TypeAlias = str | int | Iterable[str | int]
+TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One finished sequence.
+
+    Attributes
+    ----------
+    tokens : list of int
+        Every drawn token, the one that ended the sequence included, in the order of drawing.
+    text : str or None
+        The text of the tokens, without end tokens and cut at a stop string; None where the model has no
+        tokenizer.
+    logprobs : list of float
+        For each token the logarithm of the probability it was drawn with, after all steps.
+    finish_reason : {"stop", "eos", "length", "invalid"} or None
+        A stop string or stop token; the model's end token; `max_new_tokens`; or a row of logits that
+        nothing could be drawn from (only where such rows are marked, see `on_invalid` of `generate`).
+        None only in the results of a `TokenStream` that was closed or has failed.
+    raw_logprobs : list of float
+        For each token its log-probability under the unmodified logits.
+    top_logprobs : list of tuples of (int, float)
+        For each token the highest candidates and their log-probabilities after all steps, as many as
+        `logprobs` of `generate` asked for.
+    """
+
+    tokens: list[int]
+    text: str | None
+    logprobs: list[float]
+    finish_reason: FinishReason | None
+    raw_logprobs: list[float]
+    top_logprobs: list[TopLogprobs]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """One drawn token of one sequence, as `stream_generate` yields it.
+
+    Attributes
+    ----------
+    index : int
+        Place of the sequence in the list that `generate` would return.
+    position : int
+        Number of tokens that were drawn for the sequence before this one.
+    token : int
+        The token; -1 if nothing could be drawn.
+    text : str
+        The text that is settled by this token, possibly empty: characters split over tokens and possible
+        beginnings of stop strings are held back. The pieces of a sequence, joined, are its text; where
+        the tokenizer reads from right to left, each piece comes before the earlier ones.
+    logprob, raw_logprob : float
+        As in `Generation`.
+    finish_reason : {"stop", "eos", "length", "invalid"} or None
+        Why the sequence ends with this token; None if it goes on.
+    top_logprobs : tuple of (int, float)
+        As in `Generation`.
+    logits : array or None
+        The row that the token was drawn from, if `keep_logits` asked for it.
+    """
+
+    index: int
+    position: int
+    token: int
+    text: str
+    logprob: float
+    raw_logprob: float
+    finish_reason: FinishReason | None
+    top_logprobs: TopLogprobs = ()
+    logits: Any = field(default=None, repr=False, compare=False)
+
+
+def generate(
+    model: Model[Any],
+    prompts: Prompt | Sequence[Prompt],
+    params: SamplingParams | None = None,
+    *,
+    max_new_tokens: PerPrompt,
+    seed: PerPrompt | None = None,
+    stream: PerPrompt | None = None,
+    step: PerPrompt = 0,
+    n: int = 1,
+    stop: Stop | None = None,
+    eos_token_id: int | Iterable[int] | None = None,
+    mask: Any = None,
+    bias: Any = None,
+    logprobs: int = 0,
+    on_token: Callable[[GeneratedToken], object] | None = None,
+    on_invalid: OnInvalid | None = None,
+    **sampling: Any,
+) -> list[Generation]:
+    """Continue prompts with a language model.
+
+    All sequences run in one batch and leave it when they are finished. Each one draws from its own random
+    stream, fixed at the start: it does not depend on how many others there are or on what they do, as
+    far as the model's logits do not.
+
+    Parameters
+    ----------
+    model : Model
+        Any object with `start`, `step` and `select`, see `tokendraw.models.base.Model`.
+    prompts : str, sequence of int, or a sequence of these
+        One prompt or a batch; text needs a model with a tokenizer. An empty list is a batch of no prompts,
+        an empty prompt is ``""`` or ``[[]]``.
+    params : SamplingParams, optional
+        How tokens are drawn. Arrays hold one value per prompt.
+    max_new_tokens : int or one per prompt
+        The most tokens that are drawn for a sequence.
+    seed : int or one per prompt, optional
+        Equal seeds give equal sequences. None takes one from the operating system.
+    stream : int or one per prompt, optional
+        The random stream of a prompt; its sample j takes stream + j. By default prompt i has
+        stream i * n if there is one seed, 0 if every prompt has its own. (To receive text while it grows
+        see `stream_generate`.)
+    step : int or one per prompt, default 0
+        The step of the first token; later ones count on. A sequence that is continued after k
+        tokens with ``step=k`` draws what it would have drawn in one go.
+    n : int, default 1
+        Sequences per prompt. The model reads each prompt once.
+    stop : str, int, or an iterable of these, optional
+        Strings and tokens that end a sequence. A string is found across the borders of tokens.
+    eos_token_id : int or an iterable of int, optional
+        The end tokens; by default the model's own, ``()`` for none.
+    mask, bias : optional
+        As in `sample`, for all steps: one for all prompts, or one row per prompt.
+    logprobs : int, default 0
+        How many of the highest candidates to report for each token.
+    on_token : callable, optional
+        Called with a `GeneratedToken` after each draw.
+    on_invalid : {"raise", "mark"}, optional
+        As in `draw`. Where rows are marked, a sequence whose row cannot be drawn from ends as "invalid".
+    **sampling
+        Fields of `SamplingParams`, taking precedence over `params`.
+
+    Returns
+    -------
+    list of Generation
+        The n sequences of the first prompt, then those of the next.
+
+    Examples
+    --------
+    >>> import tokendraw as td
+    >>> model = td.models.load("kjv")
+    >>> [found] = td.generate(model, "In the beginning God created the", max_new_tokens=2, top_k=1)
+    >>> found.text, found.finish_reason
+    (' heaven and', 'length')
+
+    One seed, a batch of prompts of different lengths, a temperature for each:
+
+    >>> prompts = ["And God said, Let there be", "Blessed are the"]
+    >>> batch = td.generate(model, prompts, max_new_tokens=8, seed=7, temperature=[0.5, 1.0])
+    >>> alone = td.generate(model, prompts[1], max_new_tokens=8, seed=7, stream=1)
+    >>> batch[1].tokens == alone[0].tokens
+    True
+    """
+    tokens = stream_generate(
+        model,
+        prompts,
+        params,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        stream=stream,
+        step=step,
+        n=n,
+        stop=stop,
+        eos_token_id=eos_token_id,
+        mask=mask,
+        bias=bias,
+        logprobs=logprobs,
+        on_invalid=on_invalid,
+        **sampling,
+    )
+    if on_token is not None:
+        for token in tokens:
+            on_token(token)
+    return tokens.results()
+
+
+def stream_generate(
+    model: Model[Any],
+    prompts: Prompt | Sequence[Prompt],
+    params: SamplingParams | None = None,
+    *,
+    max_new_tokens: PerPrompt,
+    seed: PerPrompt | None = None,
+    stream: PerPrompt | None = None,
+    step: PerPrompt = 0,
+    n: int = 1,
+    stop: Stop | None = None,
+    eos_token_id: int | Iterable[int] | None = None,
+    mask: Any = None,
+    bias: Any = None,
+    logprobs: int = 0,
+    on_invalid: OnInvalid | None = None,
+    keep_logits: bool = False,
+    **sampling: Any,
+) -> TokenStream:
+    """Continue prompts as `generate` does, one token at a time.
+
+    Bad arguments raise here, not at the first token. Whoever stops iterating stops the model.
+
+    Parameters
+    ----------
+    model, prompts, params, max_new_tokens, seed, stream, step, n, stop, eos_token_id, mask, bias, \
+    logprobs, on_invalid, **sampling
+        As in `generate`.
+    keep_logits : bool, default False
+        If true, each token comes with the row of logits it was drawn from, as the model returned it. The
+        row keeps the logits of the whole batch in memory for as long as it is kept itself.
+
+    Returns
+    -------
+    TokenStream
+        An iterator over `GeneratedToken`: at each step one of every sequence that is not finished, in the
+        order of `generate`.
+
+    Examples
+    --------
+    >>> import tokendraw as td
+    >>> model = td.models.load("kjv")
+    >>> tokens = td.stream_generate(model, "In the beginning God created the", max_new_tokens=2, top_k=1)
+    >>> [token.text for token in tokens]
+    [' heaven', ' and']
+    >>> tokens.results()[0].text
+    ' heaven and'
+    """
+    encoded = [_encode(model, prompt, place) for place, prompt in enumerate(_as_batch(prompts))]
+    batch = fill_empty_prompts(model, encoded)
+    count, samples = len(batch), _integer("n", n, least=1)
+    endings = _Endings.of(model, stop, eos_token_id)
+    limits = _per_prompt("max_new_tokens", max_new_tokens, count, bits=32)
+    drawing = _Drawing(
+        params=_merged(params, sampling, count),
+        seeds=np.array(_seeds(seed, count), dtype=np.uint64),
+        streams=np.array(_streams(stream, seed, count, samples), dtype=np.int64),
+        steps=np.array(_per_prompt("step", step, count, bits=32), dtype=np.int64),
+        mask=_rows_or_shared("mask", mask, count),
+        bias=_rows_or_shared("bias", bias, count),
+        logprobs=_integer("logprobs", logprobs),
+        on_invalid=on_invalid,
+    )
+    sequences = [
+        _Sequence(index, limits[index // samples], endings, endings.text_stream(model))
+        for index in range(count * samples)
+    ]
+    return TokenStream(_run(model, batch, sequences, drawing.repeat(samples), keep_logits), sequences)
+
+
+class TokenStream(Iterator[GeneratedToken]):
+    """The tokens of `stream_generate`, one at a time, and the sequences they make."""
+
+    def __init__(self, tokens: Generator[GeneratedToken], sequences: Sequence[_Sequence]) -> None:
+        self._tokens = tokens
+        self._sequences = sequences
+
+    def __next__(self) -> GeneratedToken:
+        return next(self._tokens)
+
+    def close(self) -> None:
+        """Draw nothing more; the states of the model are released."""
+        self._tokens.close()
+
+    def results(self) -> list[Generation]:
+        """Draw what is left and return what `generate` would have returned.
+
+        After `close`, or an error of the model or the draw, the sequences are returned as they are.
+        """
+        for _ in self:
+            pass
+        return [sequence.result() for sequence in self._sequences]
+
+
+# --- The loop ----------------------------------------------------------------------------------------------
+
+
+def _run(
+    model: Model[Any],
+    prompts: Sequence[Sequence[int]],
+    sequences: Sequence[_Sequence],
+    drawing: _Drawing,
+    keep_logits: bool,
+) -> Generator[GeneratedToken]:
+    live = [sequence for sequence in sequences if sequence.limit > 0]
+    if not live:
+        return
+    state, logits = model.start(prompts)
+    _check_logits(logits, len(prompts))
+    samples = len(sequences) // len(prompts)
+    state, logits = _select(model, state, logits, [sequence.index // samples for sequence in live])
+    drawing = drawing.select([sequence.index for sequence in live])
+    for position in itertools.count():
+        tokens, drawn = drawing.draw(logits, position, live)
+        for row, sequence in enumerate(live):
+            yield sequence.append(drawn[row], logits[row] if keep_logits else None)
+        rows = [row for row, sequence in enumerate(live) if sequence.finish_reason is None]
+        if not rows:
+            return
+        state, tokens = _select(model, state, tokens, rows)
+        drawing = drawing.select(rows)
+        live = [live[row] for row in rows]
+        state, logits = model.step(state, tokens)
+        _check_logits(logits, len(live))
+
+
+def _select(model: Model[Any], state: Any, array: Any, rows: Sequence[int]) -> tuple[Any, Any]:
+    """Return the state of a batch and an array of its rows with these rows only."""
+    if _is_all(rows, len(array)):
+        return state, array
+    chosen = np.array(rows, dtype=np.intp)
+    return model.select(state, chosen), array[chosen]
+
+
+def _is_all(rows: Sequence[int], count: int) -> bool:
+    return list(rows) == list(range(count))
+
+
+def _check_logits(logits: Any, rows: int) -> None:
+    shape = tuple(logits.shape)
+    if len(shape) != 2 or shape[0] != rows:
+        raise ValueError(f"a model must return logits of shape ({rows}, vocab), got {shape}")
+
+
+class _Drawn(NamedTuple):
+    token: int
+    logprob: float
+    raw_logprob: float
+    top_logprobs: TopLogprobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawing:
+    """How the rows of a batch are drawn from, one value per row where rows may differ."""
+
+    params: SamplingParams
+    seeds: NDArray[np.uint64]
+    streams: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    mask: Any
+    bias: Any
+    logprobs: int
+    on_invalid: OnInvalid | None
+
+    def select(self, rows: Sequence[int]) -> _Drawing:
+        """Return the same for a batch of these rows."""
+        if _is_all(rows, len(self.seeds)):
+            return self
+        chosen = np.array(rows, dtype=np.intp)
+        columns = {name: values[chosen] for name, values in _columns(self.params).items()}
+        return dataclasses.replace(
+            self,
+            params=dataclasses.replace(self.params, **columns),
+            seeds=self.seeds[chosen],
+            streams=self.streams[chosen],
+            steps=self.steps[chosen],
+            mask=self.mask[chosen] if np.ndim(self.mask) == 2 else self.mask,
+            bias=self.bias[chosen] if np.ndim(self.bias) == 2 else self.bias,
+        )
+
+    def repeat(self, samples: int) -> _Drawing:
+        """Return the same for a batch with every row repeated, each time with the next stream."""
+        prompts = len(self.seeds)
+        repeated = self.select([place for place in range(prompts) for _ in range(samples)])
+        return dataclasses.replace(repeated, streams=repeated.streams + np.tile(np.arange(samples), prompts))
+
+    def draw(self, logits: Any, position: int, live: Sequence[_Sequence]) -> tuple[Any, list[_Drawn]]:
+        """Return one token per row, as an array of the kind of the logits and with what is known of it."""
+        try:
+            draws = draw(
+                logits,
+                params=self.params,
+                seed=self.seeds,
+                stream=self.streams,
+                step=self.steps + position,
+                mask=self.mask,
+                bias=self.bias,
+                logprobs=self.logprobs,
+                on_invalid=self.on_invalid,
+            )
+        except InvalidLogitsError as error:
+            error.add_note(f"at position {position}; the rows are sequences {[each.index for each in live]}")
+            raise
+        columns = (draws.tokens, draws.logprobs, draws.raw_logprobs)
+        rows = zip(*(column.tolist() for column in columns), self._top_logprobs(draws), strict=True)
+        return draws.tokens, [_Drawn(*row) for row in rows]
+
+    def _top_logprobs(self, draws: Any) -> list[TopLogprobs]:
+        if self.logprobs == 0:
+            return [()] * len(self.seeds)
+        rows = zip(draws.top_tokens.tolist(), draws.top_logprobs.tolist(), strict=True)
+        return [tuple(zip(tokens, logprobs, strict=True)) for tokens, logprobs in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Endings:
+    """What ends a sequence before its limit."""
+
+    eos: frozenset[int]
+    tokens: frozenset[int]
+    strings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Model[Any], stop: Stop | None, eos_token_id: int | Iterable[int] | None) -> _Endings:
+        if eos_token_id is None:
+            eos_token_id = getattr(model, "eos_token_id", None)
+        stops = _listed(stop)
+        strings = tuple(each for each in stops if isinstance(each, str))
+        if "" in strings:
+            raise ValueError("a stop string must not be empty")
+        if strings and _tokenizer(model) is None:
+            raise ValueError(f"a stop string needs a model with a tokenizer, got {strings[0]!r}")
+        tokens = [each for each in stops if not isinstance(each, str)]
+        return cls(
+            frozenset(_tokens("eos_token_id", _listed(eos_token_id), model)),
+            frozenset(_tokens("stop tokens", tokens, model)),
+            strings,
+        )
+
+    def text_stream(self, model: Model[Any]) -> TextStream | None:
+        tokenizer = _tokenizer(model)
+        return None if tokenizer is None else TextStream(tokenizer, self.strings)
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One sequence in the making."""
+
+    index: int
+    limit: int
+    endings: _Endings
+    text: TextStream | None
+    drawn: list[_Drawn] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    def append(self, drawn: _Drawn, logits: Any) -> GeneratedToken:
+        """Take one more token; afterwards `finish_reason` says whether it was the last."""
+        position = len(self.drawn)
+        if drawn.token >= 0:
+            self.drawn.append(drawn)
+        self.finish_reason = self._ending(drawn.token)
+        text = self._settle(drawn.token)
+        return GeneratedToken(
+            self.index,
+            position,
+            drawn.token,
+            text,
+            drawn.logprob,
+            drawn.raw_logprob,
+            self.finish_reason,
+            drawn.top_logprobs,
+            logits,
+        )
+
+    def _ending(self, token: int) -> FinishReason | None:
+        if token < 0:
+            return "invalid"
+        if token in self.endings.eos:
+            return "eos"
+        if token in self.endings.tokens:
+            return "stop"
+        return "length" if len(self.drawn) == self.limit else None
+
+    def _settle(self, token: int) -> str:
+        """Return the text that this token settles, and see whether a stop string ends there."""
+        if self.text is None:
+            return ""
+        has_text = self.finish_reason in (None, "length")
+        piece = self.text.push(token if has_text else None, last=self.finish_reason is not None)
+        if self.text.stopped:
+            self.finish_reason = "stop"
+        return piece
+
+    def result(self) -> Generation:
+        return Generation(
+            [drawn.token for drawn in self.drawn],
+            None if self.text is None else self.text.text,
+            [drawn.logprob for drawn in self.drawn],
+            self.finish_reason if self.limit else "length",
+            [drawn.raw_logprob for drawn in self.drawn],
+            [drawn.top_logprobs for drawn in self.drawn],
+        )
+
+
+# --- What was asked: every check, before the model runs ----------------------------------------------------
+
+
+def _as_batch(prompts: Prompt | Sequence[Prompt]) -> list[Any]:
+    if isinstance(prompts, bytes):
+        raise TypeError("a prompt must be text or token ids, got bytes")
+    if isinstance(prompts, str):
+        return [prompts]
+    items = list(prompts)
+    is_one = bool(items) and all(not isinstance(item, str) and np.ndim(item) == 0 for item in items)
+    return [items] if is_one else items
+
+
+def _encode(model: Model[Any], prompt: Prompt, place: int) -> list[int]:
+    """Return a prompt as token ids."""
+    where = f" (prompt {place})"
+    if isinstance(prompt, str):
+        tokenizer = _tokenizer(model)
+        if tokenizer is None:
+            raise ValueError(f"a text prompt needs a model with a tokenizer, got {prompt!r}{where}")
+        return list(tokenizer.encode(prompt))
+    if isinstance(prompt, bytes) or np.ndim(prompt) != 1:
+        raise TypeError(f"a prompt must be text or token ids, got {prompt!r}{where}")
+    return _tokens("prompt tokens", prompt, model, where)
+
+
+def _tokenizer(model: Model[Any]) -> Tokenizer | None:
+    return getattr(model, "tokenizer", None)
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return the items of an iterable, a single item as a list, None as an empty one."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) or np.ndim(value) == 0 else list(value)
+
+
+def _tokens(name: str, values: Iterable[Any], model: Model[Any], where: str = "") -> list[int]:
+    tokens = [_integer(name, value, where=where) for value in values]
+    wrong = next((token for token in tokens if token >= model.vocab_size), None)
+    if wrong is not None:
+        raise ValueError(f"{name} must be in [0, {model.vocab_size}), got {wrong}{where}")
+    return tokens
+
+
+def _integer(name: str, value: Any, *, least: int = 0, bits: int | None = None, where: str = "") -> int:
+    """Return an integer that is at least `least` and fits into the bits."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer, got {value!r}{where}")
+    if number < least or (bits is not None and number >> bits):
+        rule = f">= {least}" if bits is None else f"in [{least}, 2^{bits})"
+        raise ValueError(f"{name} must be {rule}, got {number}{where}")
+    return number
+
+
+def _per_prompt(name: str, value: Any, count: int, *, bits: int) -> list[int]:
+    """Return one integer per prompt."""
+    if np.ndim(value) == 0:
+        return [_integer(name, value, bits=bits)] * count
+    values = list(value)
+    _check_count(name, len(values), count)
+    return [_integer(name, each, bits=bits, where=f" (prompt {place})") for place, each in enumerate(values)]
+
+
+def _check_count(name: str, length: int, count: int) -> None:
+    if length != count:
+        raise ValueError(f"{name} must be one value or one per prompt ({count}), got {length}")
+
+
+def _seeds(seed: PerPrompt | None, count: int) -> list[int]:
+    return _per_prompt("seed", secrets.randbits(64) if seed is None else seed, count, bits=64)
+
+
+def _streams(stream: PerPrompt | None, seed: PerPrompt | None, count: int, samples: int) -> list[int]:
+    """Return the stream of each prompt's first sample, so that no two sequences share their noise."""
+    if stream is not None:
+        return _per_prompt("stream", stream, count, bits=56)
+    has_one_seed = seed is None or np.ndim(seed) == 0
+    return [place * samples if has_one_seed else 0 for place in range(count)]
+
+
+def _merged(params: SamplingParams | None, sampling: Mapping[str, Any], count: int) -> SamplingParams:
+    """Return one set of parameters, its arrays with one value per prompt."""
+    unknown = sampling.keys() - {field.name for field in dataclasses.fields(SamplingParams)}
+    if unknown:
+        raise TypeError(f"generate() got an unexpected keyword argument {min(unknown)!r}")
+    merged = dataclasses.replace(SamplingParams() if params is None else params, **sampling)
+    for name, values in _columns(merged).items():
+        _check_count(name, len(values), count)
+    return merged
+
+
+def _columns(params: SamplingParams) -> dict[str, NDArray[Any]]:
+    """Return the parameters that are given per row."""
+    named = ((field.name, getattr(params, field.name)) for field in dataclasses.fields(params))
+    return {name: np.asarray(value) for name, value in named if np.ndim(value) > 0}
+
+
+def _rows_or_shared(name: str, value: Any, count: int) -> Any:
+    """Return a mask or bias that rows can be selected from, if it has rows."""
+    if np.ndim(value) != 2:
+        return value
+    _check_count(name, len(value), count)
+    return value if hasattr(value, "shape") else np.asarray(value)
