@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/arrays.h"
 
-#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,7 +16,7 @@ namespace {
 
 using py::detail::npy_api;
 
-constexpr int kNumpyHalf = 23;         // not named by pybind11
+constexpr int kNumpyHalf = 23;          // not named by pybind11
 constexpr int kNumpyFirstCustom = 256;  // dtypes registered by other packages
 
 bool starts_with(std::string_view text, std::string_view start) { return text.substr(0, start.size()) == start; }
@@ -43,7 +42,8 @@ bool is_bfloat16(const py::detail::PyArrayDescr_Proxy& descr) {
   return name.substr(name.rfind('.') + 1) == "bfloat16";
 }
 
-Dtype numpy_dtype(const py::detail::PyArrayDescr_Proxy& descr, const char* name) {
+Dtype numpy_dtype(py::handle dtype, const char* name) {
+  const auto& descr = *py::detail::array_descriptor_proxy(dtype.ptr());
   constexpr bool kLongIs64 = sizeof(long) == 8;
   if (descr.byteorder == '=' || descr.byteorder == '|') {
     switch (descr.type_num) {
@@ -65,8 +65,7 @@ Dtype numpy_dtype(const py::detail::PyArrayDescr_Proxy& descr, const char* name)
         if (is_bfloat16(descr)) return Dtype::kBfloat16;
     }
   }
-  fail_dtype(name, py::str(py::handle(reinterpret_cast<PyObject*>(const_cast<py::detail::PyArrayDescr_Proxy*>(&descr))))
-                       .cast<std::string>());
+  fail_dtype(name, py::str(dtype).cast<std::string>());
 }
 
 // Byte strides to element strides. An axis of one element never moves, whatever its stride.
@@ -85,7 +84,7 @@ void read_byte_strides(ArrayView& view, const py::ssize_t* strides, const char* 
 ArrayView view_numpy(py::handle object, const char* name) {
   const auto& array = *py::detail::array_proxy(object.ptr());
   ArrayView view;
-  view.dtype = numpy_dtype(*py::detail::array_descriptor_proxy(array.descr), name);
+  view.dtype = numpy_dtype(array.descr, name);
   check_ndim(array.nd, name);
   view.data = array.data;
   view.ndim = array.nd;
@@ -98,15 +97,20 @@ ArrayView view_numpy(py::handle object, const char* name) {
   return view;
 }
 
-// A real view of conjugated complex memory (`z.conj().imag`) is stored with the wrong sign, and DLPack does not say so.
+// Real views of complex memory step over whole numbers; only `as_strided` could say otherwise, and mean nothing by it.
+bool may_view_complex(const ArrayView& view) {
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    if (view.strides[axis] % 2 != 0 && view.shape[axis] > 1) return false;
+  }
+  return view.dtype == Dtype::kFloat32 || view.dtype == Dtype::kFloat16 || view.dtype == Dtype::kFloat64;
+}
+
+// The imaginary part of a conjugated tensor is stored with the wrong sign, and DLPack cannot say so. Asking torch costs
+// as much as the rest of the view, so it is asked only where it matters.
 void check_not_negated(py::handle tensor, const ArrayView& view, const char* name) {
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<PyObject*> storage;
-  PyObject* method =
-      storage.call_once_and_store_result([] { return PyUnicode_InternFromString("is_neg"); }).get_stored();
-  if (!is_logit_dtype(view.dtype)) return;
-  const auto negated = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor.ptr(), method));
-  if (!negated) throw py::error_already_set();
-  if (negated.ptr() != Py_False) fail_value(name, "be stored with its own sign", "a negated view (use .resolve_neg())");
+  if (!may_view_complex(view)) return;
+  if (!tensor.attr("is_neg")().cast<bool>()) return;
+  fail_value(name, "be stored with its own sign", "a negated view (its .resolve_neg() is not)");
 }
 
 ArrayView view_table(py::handle object, const char* name, const dlpack::ExchangeTable& table, bool writing) {
@@ -156,11 +160,13 @@ ArrayView view_buffer(py::handle object, const char* name) {
   check_ndim(buffer->ndim, name);
   view.ndim = buffer->ndim;
   std::copy_n(buffer->shape, buffer->ndim, view.shape);
-  read_byte_strides(view, buffer->strides, name);
+  const bool empty = check_extents(view, name) == 0;
+  set_compact_strides(view);
+  if (buffer->strides != nullptr) read_byte_strides(view, buffer->strides, name);  // ctypes leaves them out
   view.data = buffer->buf;
   view.writable = buffer->readonly == 0;
   view.library = library_of(Py_TYPE(object.ptr()));
-  if (check_extents(view, name) > 0) check_reach(view, name);
+  if (!empty) check_reach(view, name);
   view.owner = buffer;
   return view;
 }
@@ -196,7 +202,7 @@ std::string shape_text(const std::int64_t* shape, std::size_t ndim) {
 
 void check_output_dtype(Dtype dtype, const char* name, const std::vector<Dtype>& dtypes) {
   if (std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end()) return;
-  std::string rule = " must be of dtype ";
+  std::string rule = " must be ";
   for (std::size_t i = 0; i < dtypes.size(); ++i) rule += (i == 0 ? "" : " or ") + std::string(dtype_name(dtypes[i]));
   throw py::type_error(name + rule + ", got " + dtype_name(dtype));
 }

@@ -26,8 +26,8 @@ struct ArrayView {
   void* data = nullptr;
   Dtype dtype = Dtype::kFloat32;
   int ndim = 0;
-  std::int64_t shape[kMaxDimensions] = {};
-  std::int64_t strides[kMaxDimensions] = {};
+  std::int64_t shape[kMaxDimensions];  // set up to ndim
+  std::int64_t strides[kMaxDimensions];
   bool writable = false;  // false also where the producer cannot say (legacy capsules)
   bool cuda = false;
   int device_index = 0;

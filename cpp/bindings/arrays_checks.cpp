@@ -33,9 +33,9 @@ void fail_value(const char* name, const std::string& rule, const std::string& va
 }
 
 void fail_dtype(const char* name, const std::string& dtype) {
-  throw py::type_error(std::string(name) +
-                       " must be of dtype float32, float16, bfloat16, float64, bool or an integer of up to 64 bits in "
-                       "native byte order, got " + dtype);
+  constexpr char kRule[] =
+      " must be float32, float16, bfloat16, float64, bool or integers of up to 64 bits in native byte order";
+  throw py::type_error(name + std::string(kRule) + ", got " + dtype);
 }
 
 void fail_producer(const char* name, py::error_already_set& error) {
@@ -93,6 +93,14 @@ std::int64_t check_extents(const ArrayView& view, const char* name) {
     }
   }
   return empty ? 0 : static_cast<std::int64_t>(bytes / static_cast<Wide>(size_of(view.dtype)));
+}
+
+void set_compact_strides(ArrayView& view) {
+  std::int64_t stride = 1;
+  for (int axis = view.ndim - 1; axis >= 0; --axis) {
+    view.strides[axis] = stride;
+    stride *= std::max<std::int64_t>(view.shape[axis], 1);
+  }
 }
 
 void check_reach(const ArrayView& view, const char* name) {

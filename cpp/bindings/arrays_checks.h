@@ -28,6 +28,9 @@ void check_ndim(std::int64_t ndim, const char* name);
 /// The number of elements. Throws for a negative extent, or where the bytes of the array do not fit into 63 bits.
 std::int64_t check_extents(const ArrayView& view, const char* name);
 
+/// Row-major strides, for producers that leave them out. The extents must be checked.
+void set_compact_strides(ArrayView& view);
+
 /// Throws unless every element lies in the address space and is aligned. Only for arrays with at least one element.
 void check_reach(const ArrayView& view, const char* name);
 

@@ -47,16 +47,12 @@ void check_device(const dlpack::Device& device, const char* name) {
     case dlpack::kCpu:
     case dlpack::kCudaHost:
     case dlpack::kCuda:
-    case dlpack::kCudaManaged:
-      return;
-    default:
-      fail_value(name, "be on a CPU or a CUDA device", "DLPack device type " + std::to_string(device.type));
+    case dlpack::kCudaManaged: return;
+    default: fail_value(name, "be on a CPU or a CUDA device", "DLPack device type " + std::to_string(device.type));
   }
 }
 
-bool is_cuda(std::int32_t device_type) {
-  return device_type == dlpack::kCuda || device_type == dlpack::kCudaManaged;
-}
+bool is_cuda(std::int32_t device_type) { return device_type == dlpack::kCuda || device_type == dlpack::kCudaManaged; }
 
 Dtype read_dtype(const dlpack::DataType& dtype, const char* name) {
   if (dtype.lanes != 1) fail_value(name, "have 1 lane per element", std::to_string(dtype.lanes));
@@ -67,16 +63,13 @@ Dtype read_dtype(const dlpack::DataType& dtype, const char* name) {
   return *known;
 }
 
-// Strides are never negative here: no library that is read this way makes them, but a broken producer does.
+// Negative strides are refused: no library that is read this way makes them, but a broken producer does.
 void read_strides(ArrayView& view, const std::int64_t* strides, const char* name) {
-  std::int64_t compact = 1;
-  for (int axis = view.ndim - 1; axis >= 0; --axis) {
-    view.strides[axis] = strides != nullptr ? strides[axis] : compact;
-    if (view.strides[axis] < 0) {
-      fail_value(name, "have strides of at least 0",
-                 std::to_string(view.strides[axis]) + " in axis " + std::to_string(axis));
-    }
-    if (strides == nullptr) compact *= view.shape[axis];
+  if (strides == nullptr) return set_compact_strides(view);
+  for (int axis = 0; axis < view.ndim; ++axis) {
+    view.strides[axis] = strides[axis];
+    if (strides[axis] >= 0) continue;
+    fail_value(name, "have strides of at least 0", std::to_string(strides[axis]) + " in axis " + std::to_string(axis));
   }
 }
 
@@ -141,8 +134,7 @@ ArrayView view_capsule(py::handle capsule, const char* name) {
     fail_value(name, "give a capsule from __dlpack__", Py_TYPE(capsule.ptr())->tp_name);
   }
   if (PyCapsule_IsValid(capsule.ptr(), dlpack::kVersionedName)) {
-    return view_owned(
-        take<dlpack::VersionedTensor>(capsule, dlpack::kVersionedName, dlpack::kVersionedUsedName), name);
+    return view_owned(take<dlpack::VersionedTensor>(capsule, dlpack::kVersionedName, dlpack::kVersionedUsedName), name);
   }
   if (PyCapsule_IsValid(capsule.ptr(), dlpack::kLegacyName)) {
     return view_owned(take<dlpack::LegacyTensor>(capsule, dlpack::kLegacyName, dlpack::kLegacyUsedName), name);
@@ -153,11 +145,13 @@ ArrayView view_capsule(py::handle capsule, const char* name) {
 }
 
 // Asked first, because a CUDA producer must be told not to wait for a stream, and NumPy accepts no such word.
-dlpack::Device ask_device(py::handle object) {
+dlpack::Device ask_device(py::handle object, const char* name) {
   const auto answer = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(object.ptr(), names().device));
   if (!answer) throw py::error_already_set();
-  const auto pair = py::cast<std::pair<std::int32_t, std::int32_t>>(answer);
-  return {pair.first, pair.second};
+  dlpack::Device device = {};
+  if (PyTuple_Check(answer.ptr()) && PyArg_ParseTuple(answer.ptr(), "ii", &device.type, &device.index)) return device;
+  PyErr_Clear();
+  fail_value(name, "answer __dlpack_device__ with two ints", py::repr(answer).cast<std::string>());
 }
 
 py::object ask_capsule(py::handle object, bool cuda) {
@@ -184,8 +178,8 @@ void check_status(int status, const void* out) {
 }  // namespace
 
 const dlpack::ExchangeTable* find_exchange_table(PyTypeObject* type) {
-  const auto capsule = py::reinterpret_steal<py::object>(
-      PyObject_GetAttr(reinterpret_cast<PyObject*>(type), names().exchange));
+  const auto capsule =
+      py::reinterpret_steal<py::object>(PyObject_GetAttr(reinterpret_cast<PyObject*>(type), names().exchange));
   if (!capsule) PyErr_Clear();
   if (!capsule || !PyCapsule_IsValid(capsule.ptr(), dlpack::kExchangeName)) return nullptr;
   const auto* table =
@@ -211,7 +205,7 @@ ArrayView view_exchanged(py::handle object, const char* name, const dlpack::Exch
 bool has_dlpack(py::handle object) { return PyObject_HasAttr(object.ptr(), names().dlpack) != 0; }
 
 ArrayView view_dlpack(py::handle object, const char* name) {
-  const dlpack::Device device = ask_device(object);
+  const dlpack::Device device = ask_device(object, name);
   check_device(device, name);
   return view_capsule(ask_capsule(object, is_cuda(device.type)), name);
 }

@@ -3,7 +3,10 @@
 #include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "bindings/arrays.h"
@@ -34,11 +37,20 @@ py::object imported(PyObject* name) {
 py::dtype numpy_dtype(Dtype dtype) {
   using py::detail::npy_api;
   constexpr int kHalf = 23;  // not named by pybind11
-  constexpr int kNumbers[] = {npy_api::NPY_FLOAT_, kHalf,
-                              0,  // bfloat16 has no number of its own
-                              npy_api::NPY_DOUBLE_, npy_api::NPY_BOOL_, npy_api::NPY_UINT8_, npy_api::NPY_INT8_,
-                              npy_api::NPY_INT16_, npy_api::NPY_UINT16_, npy_api::NPY_INT32_, npy_api::NPY_UINT32_,
-                              npy_api::NPY_INT64_, npy_api::NPY_UINT64_};
+  constexpr int kNone = -1;  // bfloat16 is another package's
+  constexpr int kNumbers[] = {npy_api::NPY_FLOAT_,
+                              kHalf,
+                              kNone,
+                              npy_api::NPY_DOUBLE_,
+                              npy_api::NPY_BOOL_,
+                              npy_api::NPY_UINT8_,
+                              npy_api::NPY_INT8_,
+                              npy_api::NPY_INT16_,
+                              npy_api::NPY_UINT16_,
+                              npy_api::NPY_INT32_,
+                              npy_api::NPY_UINT32_,
+                              npy_api::NPY_INT64_,
+                              npy_api::NPY_UINT64_};
   if (dtype == Dtype::kBfloat16) return py::dtype::from_args(py::module_::import("ml_dtypes").attr("bfloat16"));
   return py::dtype(kNumbers[static_cast<int>(dtype)]);
 }
@@ -48,48 +60,72 @@ dlpack::DataType dlpack_dtype(Dtype dtype) {
   switch (dtype) {
     case Dtype::kFloat32:
     case Dtype::kFloat16:
-    case Dtype::kFloat64:
-      return {dlpack::kFloat, bits, 1};
-    case Dtype::kBfloat16:
-      return {dlpack::kBfloat, bits, 1};
-    case Dtype::kBool:
-      return {dlpack::kBool, bits, 1};
+    case Dtype::kFloat64: return {dlpack::kFloat, bits, 1};
+    case Dtype::kBfloat16: return {dlpack::kBfloat, bits, 1};
+    case Dtype::kBool: return {dlpack::kBool, bits, 1};
     case Dtype::kUint8:
     case Dtype::kUint16:
     case Dtype::kUint32:
-    case Dtype::kUint64:
-      return {dlpack::kUint, bits, 1};
-    default:
-      return {dlpack::kInt, bits, 1};
+    case Dtype::kUint64: return {dlpack::kUint, bits, 1};
+    default: return {dlpack::kInt, bits, 1};
   }
 }
 
 py::object new_numpy(Dtype dtype, const std::vector<std::int64_t>& shape) {
   static_assert(sizeof(Py_intptr_t) == sizeof(std::int64_t), "NumPy's extents are read as they are");
   const auto& api = py::detail::npy_api::get();
-  PyObject* array = api.PyArray_NewFromDescr_(api.PyArray_Type_, numpy_dtype(dtype).release().ptr(),
-                                              static_cast<int>(shape.size()),
-                                              reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0,
-                                              nullptr);
+  PyObject* array =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, numpy_dtype(dtype).release().ptr(), static_cast<int>(shape.size()),
+                                reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0, nullptr);
   if (array == nullptr) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(array);
 }
 
-void raise_memory_error(void*, const char*, const char* message) { PyErr_SetString(PyExc_MemoryError, message); }
+// A tensor with its elements behind it, in one allocation that torch frees: two thirds of the price of `torch.empty`.
+struct alignas(64) Block {
+  dlpack::VersionedTensor managed;
+  std::int64_t shape[kMaxDimensions];
+  std::int64_t strides[kMaxDimensions];
+};
 
-// One allocation and no Python call: a third of the price of `torch.empty`.
+std::size_t byte_count(Dtype dtype, const std::vector<std::int64_t>& shape) {
+  ArrayView view;
+  view.dtype = dtype;
+  view.ndim = static_cast<int>(shape.size());
+  std::copy(shape.begin(), shape.end(), view.shape);
+  return static_cast<std::size_t>(check_extents(view, "result")) * size_of(dtype);
+}
+
+Block* new_block(Dtype dtype, const std::vector<std::int64_t>& shape) {
+  const std::size_t bytes = sizeof(Block) + byte_count(dtype, shape);
+  void* memory = std::aligned_alloc(alignof(Block), (bytes + alignof(Block) - 1) & ~(alignof(Block) - 1));
+  if (memory == nullptr) throw std::bad_alloc();
+  auto* block = new (memory) Block;
+  std::int64_t stride = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) {
+    block->shape[axis] = shape[axis];
+    block->strides[axis] = stride;
+  }
+  block->managed = {{dlpack::kMajorVersion, dlpack::kMinorVersion},
+                    nullptr,
+                    [](dlpack::VersionedTensor* managed) { std::free(managed); },
+                    0,
+                    {block + 1,
+                     {dlpack::kCpu, 0},
+                     static_cast<std::int32_t>(shape.size()),
+                     dlpack_dtype(dtype),
+                     block->shape,
+                     block->strides,
+                     0}};
+  return block;
+}
+
 py::object new_exchanged(const dlpack::ExchangeTable& table, Dtype dtype, const std::vector<std::int64_t>& shape,
                          void** data) {
-  dlpack::Tensor prototype = {};
-  prototype.device = {dlpack::kCpu, 0};
-  prototype.ndim = static_cast<std::int32_t>(shape.size());
-  prototype.dtype = dlpack_dtype(dtype);
-  prototype.shape = const_cast<std::int64_t*>(shape.data());
-  dlpack::VersionedTensor* managed = nullptr;
-  if (table.allocate(&prototype, &managed, nullptr, raise_memory_error) != 0) throw py::error_already_set();
-  *data = static_cast<char*>(managed->tensor.data) + managed->tensor.byte_offset;
+  Block* block = new_block(dtype, shape);
+  *data = block + 1;
   void* object = nullptr;
-  if (table.import_owned(managed, &object) != 0) throw py::error_already_set();
+  if (table.import_owned(&block->managed, &object) != 0) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
 }
 
@@ -97,8 +133,8 @@ py::object new_exchanged(const dlpack::ExchangeTable& table, Dtype dtype, const 
 py::object new_torch(const py::object& torch, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
   py::tuple extents(shape.size());
   for (std::size_t axis = 0; axis < shape.size(); ++axis) extents[axis] = shape[axis];
-  py::object tensor = torch.attr("empty")(extents, py::arg("dtype") = torch.attr(dtype_name(dtype)),
-                                          py::arg("device") = "cpu");
+  py::object tensor =
+      torch.attr("empty")(extents, py::arg("dtype") = torch.attr(dtype_name(dtype)), py::arg("device") = "cpu");
   *data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
   return tensor;
 }
@@ -110,7 +146,9 @@ py::object new_tensor(const py::object& torch, Dtype dtype, const std::vector<st
   return table != nullptr ? new_exchanged(*table, dtype, shape, data) : new_torch(torch, dtype, shape, data);
 }
 
+// Where JAX has an accelerator, its default device is not the one that the caller's array was on.
 py::object to_jax(const py::object& jax, const py::object& array) {
+  if (jax.attr("default_backend")().equal(py::str("cpu"))) return jax.attr("numpy").attr("asarray")(array);
   const py::object devices = jax.attr("local_devices")(py::arg("backend") = "cpu");
   return jax.attr("device_put")(array, devices[py::int_(0)]);
 }

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// One function per topic; module.cpp calls them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+namespace tokendraw::bindings {
+
+namespace py = pybind11;
+
+void bind_arrays(py::module_& module);
+void bind_draw(py::module_& module);
+void bind_filters(py::module_& module);
+void bind_info(py::module_& module);
+
+}  // namespace tokendraw::bindings

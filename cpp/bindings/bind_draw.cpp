@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// sample, draw, greedy: logits in, tokens out.
+#include <algorithm>
+
+#include "bindings/bind.h"
+#include "bindings/calls.h"
+#include "cpu/backend.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+void run_draw(const Request& request, const DrawOutputs& outputs, std::vector<RowStatus>& status) {
+  status.resize(static_cast<std::size_t>(request.logits.rows));
+  const py::gil_scoped_release release;
+  cpu::backend().draw(request, outputs, status.data());
+}
+
+template <class T>
+void scatter(const std::int32_t* tokens, const ArrayView& out) {
+  std::vector<std::int64_t> index(static_cast<std::size_t>(out.ndim));
+  std::int64_t count = 1;
+  for (int axis = 0; axis < out.ndim; ++axis) count *= out.shape[axis];
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t offset = 0;
+    std::int64_t rest = i;
+    for (int axis = out.ndim; axis-- > 0;) {
+      offset += rest % out.shape[axis] * out.strides[axis];
+      rest /= out.shape[axis];
+    }
+    static_cast<T*>(out.data)[offset] = tokens[i];
+  }
+}
+
+/// Where the tokens go: the caller's buffer, or a new array of the caller's kind.
+class TokenSink {
+ public:
+  TokenSink(const Arguments& arguments, const ParsedRequest& parsed) : out_(arguments[kKeyOut]) {
+    if (out_) {
+      view_ = view_output(out_, "out", parsed.leading_shape, {Dtype::kInt32, Dtype::kInt64});
+      staged_.resize(static_cast<std::size_t>(parsed.rows()));
+    } else {
+      result_.emplace_back(parsed.library, Dtype::kInt32, parsed.leading_shape);
+    }
+  }
+
+  std::int32_t* data() {
+    return out_ ? staged_.data() : static_cast<std::int32_t*>(result_.front().data());
+  }
+
+  py::object finish() {
+    if (!out_) return result_.front().finish();
+    if (view_.dtype == Dtype::kInt32) {
+      scatter<std::int32_t>(staged_.data(), view_);
+    } else {
+      scatter<std::int64_t>(staged_.data(), view_);
+    }
+    return py::reinterpret_borrow<py::object>(out_);
+  }
+
+ private:
+  py::handle out_;
+  ArrayView view_;
+  std::vector<std::int32_t> staged_;
+  std::vector<Result> result_;
+};
+
+py::object draw_tokens(const Arguments& arguments, ParsedRequest& parsed) {
+  TokenSink sink(arguments, parsed);
+  DrawOutputs outputs;
+  outputs.tokens = sink.data();
+  std::vector<RowStatus> status;
+  run_draw(parsed.request, outputs, status);
+  py::object tokens = sink.finish();
+  raise_invalid(parsed, status, tokens);
+  return tokens;
+}
+
+const Signature kSample{"sample", {kKeyLogits}, kFilterKeywords | kCallKeywords | kDrawKeywords | set_of(kKeyOut)};
+const Signature kDraw{"draw", {kKeyLogits}, kFilterKeywords | kCallKeywords | kDrawKeywords | set_of(kKeyLogprobs)};
+const Signature kGreedy{"greedy", {kKeyLogits}, kCallKeywords | set_of(kKeyMask) | set_of(kKeyBias) | set_of(kKeyOut)};
+
+PyObject* sample(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
+  return fast_call(self, values, count, keywords, kSample, [](const Arguments& arguments) {
+    ParsedRequest parsed;
+    parse_request(arguments, true, parsed);
+    return draw_tokens(arguments, parsed);
+  });
+}
+
+PyObject* greedy(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
+  return fast_call(self, values, count, keywords, kGreedy, [](const Arguments& arguments) {
+    ParsedRequest parsed;
+    parse_request(arguments, false, parsed);
+    parsed.request.params.temperature = {0.0};
+    return draw_tokens(arguments, parsed);
+  });
+}
+
+PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
+  return fast_call(self, values, count, keywords, kDraw, [](const Arguments& arguments) {
+    ParsedRequest parsed;
+    parse_request(arguments, true, parsed);
+    const std::int64_t best = arguments.has(kKeyLogprobs) ? parse_count(arguments[kKeyLogprobs], "logprobs") : 0;
+    const auto result = [&](Dtype dtype) { return Result(parsed.library, dtype, parsed.leading_shape); };
+    Shape best_shape = parsed.leading_shape;
+    best_shape.push_back(best);
+    Result tokens = result(Dtype::kInt32), logprobs = result(Dtype::kFloat32), raw_logprobs = result(Dtype::kFloat32);
+    Result ranks = result(Dtype::kInt64), kept = result(Dtype::kInt64), valid = result(Dtype::kBool);
+    Result best_tokens(parsed.library, Dtype::kInt32, best_shape);
+    Result best_logprobs(parsed.library, Dtype::kFloat32, best_shape);
+
+    DrawOutputs outputs;
+    outputs.tokens = static_cast<std::int32_t*>(tokens.data());
+    outputs.logprobs = static_cast<float*>(logprobs.data());
+    outputs.raw_logprobs = static_cast<float*>(raw_logprobs.data());
+    outputs.ranks = static_cast<std::int64_t*>(ranks.data());
+    outputs.kept = static_cast<std::int64_t*>(kept.data());
+    outputs.top_count = best;
+    outputs.top_tokens = static_cast<std::int32_t*>(best_tokens.data());
+    outputs.top_logprobs = static_cast<float*>(best_logprobs.data());
+    std::vector<RowStatus> status;
+    run_draw(parsed.request, outputs, status);
+    std::transform(status.begin(), status.end(), static_cast<bool*>(valid.data()),
+                   [](RowStatus row) { return row == RowStatus::kValid; });
+
+    const py::object drawn = tokens.finish();
+    raise_invalid(parsed, status, drawn);
+    return py::module_::import("tokendraw.sampler")
+        .attr("Draws")(drawn, logprobs.finish(), raw_logprobs.finish(), ranks.finish(), kept.finish(), valid.finish(),
+                       best_tokens.finish(), best_logprobs.finish());
+  });
+}
+
+constexpr const char* kSampleDoc = R"(sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, out=None, threads=None)
+--
+
+Draw one token per row.
+
+Parameters
+----------
+logits : array of shape [vocab] or [..., vocab]
+    float32, float16, bfloat16 or float64; NumPy, or anything with ``__dlpack__``. Never written. Any leading strides
+    are read in place.
+temperature : float or one per row
+    Divides the logits; 0 takes the first token of the total order (highest logit, then lowest id).
+top_k : int or one per row
+    Keep the k first tokens of the total order; 0 or None keeps all.
+top_p : float in (0, 1] or one per row
+    Keep the shortest beginning of the total order whose mass reaches this share of what top_k left.
+min_p : float in [0, 1] or one per row
+    Keep tokens at least this fraction as probable as the best one.
+mask : bool array [vocab] or [..., vocab], or int32 words [..., ceil(vocab / 32)]
+    True, or a set bit (least significant first), allows a token.
+bias : dict of token to value, or float array [vocab] or [..., vocab]
+    Added to the logits; -inf forbids.
+seed : int in [0, 2**64) or one per row
+    Key of the random numbers. None takes entropy from the system.
+stream, step : int or one per row
+    Name the draw within the seed: the same (seed, stream, step) draws the same token from the same row, whatever the
+    batch. `stream` defaults to the row's index for one seed, to 0 where every row has its own.
+params : SamplingParams
+    Values for parameters that are not given here.
+on_invalid : {"raise", "mark"}
+    What to do about a row with NaN, +inf or nothing finite: raise after all other rows (the default), or give it -1.
+out : int32 or int64 array of the leading shape
+    Written with the tokens and returned.
+threads : int
+    Upper bound; small batches use fewer.
+
+Returns
+-------
+int or int32 array of the leading shape
+    In the caller's kind of array.
+
+Raises
+------
+ValueError, TypeError
+    For an illegal parameter, before any work.
+InvalidLogitsError
+    For rows that cannot be drawn from; its `tokens` hold the other rows' tokens.
+
+Notes
+-----
+One pass over the row, and a second look at the few tiles that matter; nothing is sorted but the kept tokens. top_p on
+a flat row reads it twice, and a few times more in the fraction 1 - top_p of draws.
+
+Examples
+--------
+>>> import numpy as np
+>>> import tokendraw as td
+>>> logits = np.log(np.float32([[0.1, 0.2, 0.7], [0.5, 0.5, 0.0]]), where=[[True] * 3, [True, True, False]],
+...                 out=np.full((2, 3), -np.inf, np.float32))
+>>> td.sample(logits, top_k=1).tolist()
+[2, 0]
+>>> td.sample(logits, seed=7, step=3).tolist() == [td.sample(row, seed=7, stream=i, step=3)
+...                                                for i, row in enumerate(logits)]
+True
+)";
+
+constexpr const char* kDrawDoc = R"(draw(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, threads=None, logprobs=0)
+--
+
+Draw one token per row and say what is known about it.
+
+Parameters
+----------
+logits, temperature, top_k, top_p, min_p, mask, bias, seed, stream, step, params, on_invalid, threads
+    As for `sample`, which draws the same tokens.
+logprobs : int
+    How many of the best tokens to list per row.
+
+Returns
+-------
+Draws
+    tokens; logprobs (nats, after all steps, over the kept set); raw_logprobs and ranks (of the unmodified logits; rank 0
+    is the best); kept (tokens not removed); valid; top_tokens and top_logprobs [..., logprobs] (the first tokens of the
+    total order after mask and bias, -inf where a step removed one, -1 past the last).
+
+Examples
+--------
+>>> import numpy as np
+>>> import tokendraw as td
+>>> drawn = td.draw(np.log(np.float32([0.1, 0.2, 0.7])), top_k=2, temperature=0, logprobs=2)
+>>> drawn.tokens, drawn.kept, drawn.ranks, drawn.top_tokens.tolist()
+(2, 1, 0, [2, 1])
+>>> round(drawn.raw_logprobs, 4), drawn.logprobs
+(-0.3567, 0.0)
+)";
+
+constexpr const char* kGreedyDoc = R"(greedy(logits, *, mask=None, bias=None, on_invalid=None, out=None, threads=None)
+--
+
+The first token of the total order per row: the highest logit, and the lowest id among equals.
+
+Parameters
+----------
+logits, mask, bias, on_invalid, out, threads
+    As for `sample`.
+
+Returns
+-------
+int or int32 array of the leading shape
+
+Examples
+--------
+>>> import numpy as np
+>>> import tokendraw as td
+>>> td.greedy(np.float32([[1, 3, 3], [2, 0, 1]])).tolist()
+[1, 0]
+)";
+
+PyMethodDef kFunctions[] = {
+    {"sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(sample)), METH_FASTCALL | METH_KEYWORDS,
+     kSampleDoc},
+    {"draw", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(draw)), METH_FASTCALL | METH_KEYWORDS, kDrawDoc},
+    {"greedy", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(greedy)), METH_FASTCALL | METH_KEYWORDS,
+     kGreedyDoc},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+void bind_draw(py::module_& module) { add_functions(module, kFunctions); }
+
+}  // namespace tokendraw::bindings

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The total order of tokens: higher score first, equal scores by lower token id; -0.0 equals 0.0.
+// Every filter keeps a beginning of this order, so a kept set is one cutoff.
+#pragma once
+
+#include <cfloat>
+#include <cstdint>
+
+#include "core/inline.h"
+
+namespace tokendraw {
+
+struct Candidate {
+  float score;
+  std::int32_t token;
+};
+
+TOKENDRAW_INLINE bool before(Candidate a, Candidate b) {
+  return a.score > b.score || (a.score == b.score && a.token < b.token);
+}
+
+/// The last place of the order that is kept: scores above `score`, and those equal to it up to `token`.
+struct Cutoff {
+  float score;
+  std::int64_t token;
+};
+
+/// Keeps every finite score.
+inline constexpr Cutoff kKeepFinite{-FLT_MAX, INT64_MAX};
+
+TOKENDRAW_INLINE bool keeps(Cutoff cutoff, float score, std::int64_t token) {
+  return score > cutoff.score || (score == cutoff.score && token <= cutoff.token);
+}
+
+TOKENDRAW_INLINE Cutoff through(Candidate last) { return {last.score, last.token}; }
+
+/// Everything strictly before `candidate`.
+TOKENDRAW_INLINE Cutoff up_to(Candidate candidate) {
+  return {candidate.score, static_cast<std::int64_t>(candidate.token) - 1};
+}
+
+/// The smaller of two kept sets.
+TOKENDRAW_INLINE Cutoff tighter(Cutoff a, Cutoff b) {
+  const bool a_first = a.score > b.score || (a.score == b.score && a.token < b.token);
+  return a_first ? a : b;
+}
+
+}  // namespace tokendraw

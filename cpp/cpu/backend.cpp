@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests to rows: which thread, which workspace, which outputs.
+#include "cpu/backend.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <vector>
+
+#include "cpu/draw.h"
+#include "cpu/float_environment.h"
+#include "cpu/isa.h"
+#include "cpu/logprobs.h"
+#include "cpu/threads.h"
+#include "cpu/top_k.h"
+#include "plan/plan.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+const float kNan = std::nanf("");
+
+/// Logits below which a second thread costs more than it brings (starting one: about 35 microseconds).
+constexpr std::int64_t kLogitsPerThread = std::int64_t{1} << 18;
+
+template <class T>
+const T* at_row(const T* data, std::int64_t stride, std::int64_t row) {
+  return data ? data + row * stride : nullptr;
+}
+
+RowView view_row(const Request& request, std::int64_t row) {
+  const Edits& edits = request.edits;
+  RowView view;
+  view.logits = request.logits.row(row);
+  view.dtype = request.logits.dtype;
+  view.vocab = request.logits.vocab;
+  view.allowed = at_row(edits.allowed, edits.allowed_stride, row);
+  view.allowed_bits = at_row(edits.allowed_bits, edits.allowed_bits_stride, row);
+  view.allowed_words = edits.allowed_words;
+  view.bias = at_row(edits.bias, edits.bias_stride, row);
+  view.token_bias = edits.token_bias;
+  view.token_bias_count = edits.token_bias_count;
+  return view;
+}
+
+/// The workspaces of the calling thread: kept between calls.
+std::vector<Workspace>& workspaces(int threads) {
+  thread_local std::vector<Workspace> kept;
+  if (kept.size() < static_cast<std::size_t>(threads)) kept.resize(static_cast<std::size_t>(threads));
+  return kept;
+}
+
+/// work(workspace, view, row) for every row of the request.
+template <class Work>
+void for_each_view(const Request& request, const Work& work) {
+  const std::int64_t useful = request.logits.rows * request.logits.vocab / kLogitsPerThread;
+  const int threads = static_cast<int>(std::clamp<std::int64_t>(useful, 1, request.threads));
+  std::vector<Workspace>& spaces = workspaces(threads);
+  const auto run = [&](int worker, std::int64_t row) {
+    const FloatEnvironment environment;
+    work(spaces[static_cast<std::size_t>(worker)], view_row(request, row), row);
+  };
+  if (threads == 1) {
+    for (std::int64_t row = 0; row < request.logits.rows; ++row) run(0, row);
+  } else {
+    for_each_row(request.logits.rows, threads, run);
+  }
+}
+
+template <class T>
+void write(T* out, std::int64_t row, T value) {
+  if (out) out[row] = value;
+}
+
+void write_invalid(const DrawOutputs& out, std::int64_t row) {
+  write(out.tokens, row, std::int32_t{-1});
+  write(out.logprobs, row, kNan);
+  write(out.raw_logprobs, row, kNan);
+  write(out.ranks, row, std::int64_t{-1});
+  write(out.kept, row, std::int64_t{0});
+  if (out.top_tokens) std::fill_n(out.top_tokens + row * out.top_count, out.top_count, -1);
+  if (out.top_logprobs) std::fill_n(out.top_logprobs + row * out.top_count, out.top_count, kNan);
+}
+
+void write_described(const DrawOutputs& out, std::int64_t row, Kept& kept, Candidate token) {
+  if (out.logprobs) out.logprobs[row] = processed_logprob(kept, token);
+  if (out.kept) out.kept[row] = kept.count();
+  if (out.top_count > 0) {
+    write_best(kept, out.top_count, out.top_tokens + row * out.top_count, out.top_logprobs + row * out.top_count);
+  }
+  if (!out.raw_logprobs && !out.ranks) return;
+  const Row& drawn = kept.row();
+  const RawToken raw = describe_raw(drawn.kernels, drawn.view, token.token, drawn.work);
+  write(out.raw_logprobs, row, raw.logprob);
+  write(out.ranks, row, raw.rank);
+}
+
+void write_one_hot(Transform transform, Candidate token, std::int64_t vocab, float* out) {
+  const bool probs = transform == Transform::kProbs;
+  std::fill_n(out, vocab, probs ? 0.0f : -HUGE_VALF);
+  out[token.token] = probs ? 1.0f : 0.0f;
+}
+
+void write_row(Kept& kept, Transform transform, double temperature, float* out) {
+  Row& row = kept.row();
+  const Cutoff cutoff = kept.cutoff();
+  if (kept.listed() && row.work.listed.size() == 1) {
+    write_one_hot(transform, row.work.listed.front(), row.view.vocab, out);
+    return;
+  }
+  if (transform == Transform::kScores) {
+    // The slope stays finite, so that the distance 0 of the best token stays 0.
+    const double slope = std::min(1.0 / temperature, DBL_MAX);
+    row.kernels.write_scores(row.view, cutoff, static_cast<double>(row.max()), slope, 0.0, out);
+    return;
+  }
+  const double mass = kept.mass();
+  if (transform == Transform::kLogprobs) {
+    row.kernels.write_scores(row.view, cutoff, row.log_origin(), row.log_slope(), row.log_offset(mass), out);
+    return;
+  }
+  std::vector<double>& factors = row.work.sums;
+  for (std::int64_t tile = 0; tile < row.tiles(); ++tile) {
+    const bool empty = row.work.summaries[static_cast<std::size_t>(tile)].max < -FLT_MAX;
+    factors[static_cast<std::size_t>(tile)] = empty ? 0.0 : row.factor_of(tile) / mass;
+  }
+  row.kernels.write_probs(row.view, row.scale, row.work.summaries.data(), cutoff, factors.data(), out);
+}
+
+class CpuBackend final : public Backend {
+ public:
+  void draw(const Request& request, const DrawOutputs& out, RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
+      Kept kept(kernels, view, steps_of(request.params, row, view.vocab), work);
+      status[row] = kept.status();
+      if (kept.status() != RowStatus::kValid) return write_invalid(out, row);
+      const Candidate token = draw_token(kept, request.randomness.row(row));
+      write(out.tokens, row, token.token);
+      write_described(out, row, kept, token);
+    });
+  }
+
+  void transform(const Request& request, Transform transform, float* out, RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
+      const RowSteps steps = steps_of(request.params, row, view.vocab);
+      Kept kept(kernels, view, steps, work);
+      status[row] = kept.status();
+      float* to = out + row * view.vocab;
+      if (kept.status() != RowStatus::kValid) {
+        std::fill_n(to, view.vocab, kNan);
+      } else {
+        write_row(kept, transform, steps.temperature, to);
+      }
+    });
+  }
+
+  void list_kept(const Request& request, KeptRow* out, RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
+      Kept kept(kernels, view, steps_of(request.params, row, view.vocab), work);
+      status[row] = kept.status();
+      if (kept.status() == RowStatus::kValid) out[row] = cpu::list_kept(kept);
+    });
+  }
+
+  void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens, RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
+      Row scanned(kernels, view, 1.0, work);
+      status[row] = scanned.scan(Scan::kGroupMaxima);
+      const bool valid = status[row] == RowStatus::kValid;
+      std::fill_n(values + row * k, k, valid ? -HUGE_VALF : kNan);
+      std::fill_n(tokens + row * k, k, -1);
+      if (!valid || k == 0) return;
+      std::vector<Candidate>& best = work.candidates;
+      select_top_k(scanned, k, best);
+      std::sort(best.begin(), best.end(), before);
+      for (std::size_t i = 0; i < best.size(); ++i) {
+        values[static_cast<std::size_t>(row * k) + i] = best[i].score;
+        tokens[static_cast<std::size_t>(row * k) + i] = best[i].token;
+      }
+    });
+  }
+};
+
+}  // namespace
+
+Backend& backend() {
+  static CpuBackend instance;
+  return instance;
+}
+
+}  // namespace tokendraw::cpu

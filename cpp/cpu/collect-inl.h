@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens picked out of a row by score, and the scores of one tile.
+#pragma once
+
+#include "cpu/lines-inl.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+template <class Element>
+TOKENDRAW_INLINE Candidate* collect_tile(const Element* elements, int count, float floor, float ceiling,
+                                         std::int64_t begin, Candidate* found) {
+  for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
+    for (int r = 0; r < kRegisters; ++r) {
+      std::uint32_t hits = bits(greater_equal(x.v[r], Vector(floor))) & bits(greater_equal(Vector(ceiling), x.v[r]));
+      if (hits == 0) continue;
+      float scores[kWidth];
+      store(scores, x.v[r]);
+      for (; hits != 0; hits &= hits - 1) {
+        const int lane = __builtin_ctz(hits);
+        *found++ = {scores[lane], static_cast<std::int32_t>(begin + line * kLanes + r * kWidth + lane)};
+      }
+    }
+  });
+  return found;
+}
+
+// row [vocab] -> found [<= capacity]
+static std::int64_t collect(const RowView& row, const TileSummary* summaries, float floor, float ceiling,
+                            std::int64_t* tile, Candidate* found, std::int64_t capacity) {
+  return with_elements(row, [&](const auto* logits) {
+    alignas(64) float scratch[kTile];
+    Candidate* end = found;
+    for (; *tile < count_tiles(row.vocab) && capacity - (end - found) >= kTile; ++*tile) {
+      if (summaries[*tile].max < floor) continue;
+      visit_tile(row, logits, *tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+        end = collect_tile(elements, count, floor, ceiling, *tile * kTile, end);
+      });
+    }
+    return static_cast<std::int64_t>(end - found);
+  });
+}
+
+// values [count] -> number >= floor
+static std::int64_t count_at_least(const float* values, std::int64_t count, float floor) {
+  std::int64_t hits = 0;
+  std::int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) {
+    hits += __builtin_popcount(bits(greater_equal(load(values + i), Vector(floor))));
+  }
+  for (; i < count; ++i) hits += values[i] >= floor;
+  return hits;
+}
+
+// row [vocab] -> scores [kTile]
+static void tile_scores(const RowView& row, std::int64_t tile, float* scores) {
+  with_elements(row, [&](const auto* logits) {
+    const TileRange range = range_of(row, tile);
+    widen_tile(logits + range.begin, range.count, scores);
+    apply_edits(row, range, scores);
+  });
+}
+
+}  // namespace
+}  // namespace tokendraw::cpu

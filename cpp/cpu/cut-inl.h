@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a cutoff keeps of a row: sums of weights, counts, and the weights of single tokens.
+#pragma once
+
+#include "cpu/scan-inl.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+/// The least float above x; x is finite.
+TOKENDRAW_INLINE float next_above(float x) {
+  if (x == 0.0f) return bit_cast<float>(std::uint32_t{1});
+  const auto pattern = bit_cast<std::uint32_t>(x);
+  return bit_cast<float>(x > 0.0f ? pattern + 1 : pattern - 1);
+}
+
+/// A cutoff inside one tile: kept are the scores >= floor, where the floor is `through` up to the token `last` of the
+/// tile and the next float above it after that.
+struct TileCut {
+  float through;
+  float after;
+  std::int64_t last;
+};
+
+TOKENDRAW_INLINE TileCut cut_tile(Cutoff cutoff, std::int64_t tile) {
+  return {cutoff.score, next_above(cutoff.score), cutoff.token - tile * kTile};
+}
+
+TOKENDRAW_INLINE Line floors_of(const TileCut& cut, int line) {
+  const std::int64_t last = cut.last - line * kLanes;
+  if (last >= kLanes - 1) return filled_line(cut.through);
+  if (last < 0) return filled_line(cut.after);
+  float floors[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) floors[lane] = lane <= last ? cut.through : cut.after;
+  return load_line(floors);
+}
+
+template <bool kPlain, class Element>
+TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const WeightConstants& constants,
+                                    const TileCut& cut) {
+  LaneSums sums;
+  for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
+    const Line floors = floors_of(cut, line);
+    Line kept;
+    for (int r = 0; r < kRegisters; ++r) {
+      kept.v[r] = select(greater_equal(x.v[r], floors.v[r]), x.v[r], Vector(kMinusInfinity));
+    }
+    add_weights<kPlain>(sums, line, kept, constants);
+  });
+  close_group(sums);
+  return sums.total;
+}
+
+template <class Element>
+TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const WeightConstants& constants,
+                                    const TileCut& cut) {
+  return constants.plain ? cut_lane_sums<true>(elements, count, constants, cut)
+                         : cut_lane_sums<false>(elements, count, constants, cut);
+}
+
+// row [vocab] -> sums [tiles]
+static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff, double* sums) {
+  with_elements(row, [&](const auto* logits) {
+    alignas(64) float scratch[kTile];
+    for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
+      sums[tile] = 0.0;
+      const float max = summaries[tile].max;
+      if (max < cutoff.score) continue;
+      const WeightConstants constants = weight_constants(reference_of(max, scale), scale);
+      visit_tile(row, logits, tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+        sums[tile] = sum_of_lanes(cut_lane_sums(elements, count, constants, cut_tile(cutoff, tile)));
+      });
+    }
+  });
+}
+
+// row [vocab] -> number kept
+static std::int64_t count_kept(const RowView& row, const TileSummary* summaries, Cutoff cutoff) {
+  return with_elements(row, [&](const auto* logits) {
+    alignas(64) float scratch[kTile];
+    std::int64_t kept = 0;
+    for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
+      if (summaries[tile].max < cutoff.score) continue;
+      const TileCut cut = cut_tile(cutoff, tile);
+      visit_tile(row, logits, tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+        for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
+          const Line floors = floors_of(cut, line);
+          for (int r = 0; r < kRegisters; ++r) {
+            kept += __builtin_popcount(bits(greater_equal(x.v[r], floors.v[r])));
+          }
+        });
+      });
+    }
+    return kept;
+  });
+}
+
+// scores [kTile] -> lanes [kLanes]
+static void lane_sums(const float* scores, const WeightConstants& constants, Cutoff cutoff, float* lanes) {
+  store_line(lanes, cut_lane_sums(scores, kTile, constants, cut_tile(cutoff, 0)));
+}
+
+// scores [count] -> weights [count]
+static void weights(const float* scores, std::int64_t count, const WeightConstants& constants, float* out) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto weight = constants.plain ? weight_parts<true>(scores[i], constants)
+                                        : weight_parts<false>(scores[i], constants);
+    out[i] = weight.fraction * weight.power;
+  }
+}
+
+}  // namespace
+}  // namespace tokendraw::cpu

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loops over a row, one table per ISA. Every table computes the same bits; none allocates, checks or throws.
+#pragma once
+
+#include <cstdint>
+
+#include "core/order.h"
+#include "core/weight.h"
+#include "cpu/row_view.h"
+
+namespace tokendraw::cpu {
+
+struct TileSummary {
+  double sum;  // of the tile's weights, relative to reference_of(max); not set by scan_max
+  float max;   // -inf: nothing in the tile can be drawn
+};
+
+/// Maxima of kGroupsPerTile interleaved parts of a tile: group = token index mod kGroupsPerTile.
+inline constexpr int kGroupsPerTile = 8;
+
+constexpr std::int64_t count_tiles(std::int64_t vocab) { return (vocab + kTile - 1) / kTile; }
+
+struct Kernels {
+  /// summaries[tile].max, and group_max [tiles, kGroupsPerTile] unless null. False if the logits hold NaN or +inf.
+  bool (*scan_max)(const RowView& row, TileSummary* summaries, float* group_max);
+
+  /// summaries[tile] whole. False if the logits hold NaN or +inf.
+  bool (*scan_sums)(const RowView& row, const Scale& scale, TileSummary* summaries);
+
+  /// sums[tile] = what the kept tokens of the tile weigh, in the units of the tile.
+  void (*cut_sums)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff, double* sums);
+
+  /// How many tokens the cutoff keeps.
+  std::int64_t (*count_kept)(const RowView& row, const TileSummary* summaries, Cutoff cutoff);
+
+  /// Appends the tokens with floor <= score <= ceiling from `tile` on, in index order, while `capacity` holds another
+  /// tile. Returns how many; `tile` becomes the first tile not read.
+  std::int64_t (*collect)(const RowView& row, const TileSummary* summaries, float floor, float ceiling,
+                          std::int64_t* tile, Candidate* found, std::int64_t capacity);
+
+  /// How many of values[0 .. count) are >= floor.
+  std::int64_t (*count_at_least)(const float* values, std::int64_t count, float floor);
+
+  /// The scores of one tile, -inf where forbidden and past the vocabulary. scores [kTile].
+  void (*tile_scores)(const RowView& row, std::int64_t tile, float* scores);
+
+  /// lanes[lane] = sum of the weights of scores[line * kLanes + lane] that the cutoff keeps. scores [kTile].
+  void (*lane_sums)(const float* scores, const WeightConstants& constants, Cutoff cutoff, float* lanes);
+
+  /// weights[i] of scores[i].
+  void (*weights)(const float* scores, std::int64_t count, const WeightConstants& constants, float* weights);
+
+  /// out[i] = (score - origin) * slope - offset in double, rounded once and at least -FLT_MAX, where kept; -inf elsewhere.
+  void (*write_scores)(const RowView& row, Cutoff cutoff, double origin, double slope, double offset, float* out);
+
+  /// out[i] = weight * factors[tile] where kept; 0 elsewhere.
+  void (*write_probs)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
+                      const double* factors, float* out);
+};
+
+}  // namespace tokendraw::cpu

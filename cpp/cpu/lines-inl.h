@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a row is walked: tiles of 1,024 tokens, lines of 32 inside a tile, one register of lanes after another inside a
+// line. A row with edits is walked through a tile-sized buffer that holds the edited scores.
+#pragma once
+
+#include <cfloat>
+#include <cstdint>
+
+#include "core/weight.h"
+#include "cpu/kernels.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+inline constexpr int kRegisters = kLanes / kWidth;
+inline constexpr float kMinusInfinity = -__builtin_inff();
+
+/// 32 consecutive tokens.
+struct Line {
+  Vector v[kRegisters];
+};
+
+TOKENDRAW_INLINE Line filled_line(float x) {
+  Line line;
+  for (int r = 0; r < kRegisters; ++r) line.v[r] = Vector(x);
+  return line;
+}
+
+template <class Element>
+TOKENDRAW_INLINE Line load_line(const Element* from) {
+  Line line;
+  for (int r = 0; r < kRegisters; ++r) line.v[r] = load(from + r * kWidth);
+  return line;
+}
+
+TOKENDRAW_INLINE void store_line(float* to, const Line& line) {
+  for (int r = 0; r < kRegisters; ++r) store(to + r * kWidth, line.v[r]);
+}
+
+/// The first `count` < 32 elements, the rest -inf.
+template <class Element>
+TOKENDRAW_INLINE Line load_part(const Element* from, int count) {
+  float padded[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) padded[lane] = lane < count ? widen(from[lane]) : kMinusInfinity;
+  return load_line(padded);
+}
+
+/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. One call site, so that the visitor is
+/// inlined and its accumulators stay in registers.
+template <class Element, class Visit>
+TOKENDRAW_INLINE void for_each_line(const Element* elements, int count, Visit visit) {
+  const int whole = count / kLanes;
+  const int lines = (count + kLanes - 1) / kLanes;
+  for (int line = 0; line < lines; ++line) {
+    const Element* from = elements + line * kLanes;
+    visit(line, line < whole ? load_line(from) : load_part(from, count % kLanes));
+  }
+}
+
+struct TileRange {
+  std::int64_t begin;
+  int count;
+};
+
+TOKENDRAW_INLINE TileRange range_of(const RowView& row, std::int64_t tile) {
+  const std::int64_t begin = tile * kTile;
+  const std::int64_t left = row.vocab - begin;
+  return {begin, left < kTile ? static_cast<int>(left) : kTile};
+}
+
+TOKENDRAW_INLINE bool is_allowed(const RowView& row, std::int64_t token) {
+  if (row.allowed && !row.allowed[token]) return false;
+  if (!row.allowed_bits) return true;
+  const std::int64_t word = token / 32;
+  return word < row.allowed_words && (row.allowed_bits[word] >> (token % 32) & 1u) != 0;
+}
+
+TOKENDRAW_INLINE void apply_token_bias(const RowView& row, TileRange range, float* scores) {
+  std::int64_t low = 0;
+  for (std::int64_t high = row.token_bias_count; low < high;) {
+    const std::int64_t middle = (low + high) / 2;
+    if (row.token_bias[middle].token < range.begin) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  for (; low < row.token_bias_count && row.token_bias[low].token < range.begin + range.count; ++low) {
+    scores[row.token_bias[low].token - range.begin] += row.token_bias[low].bias;
+  }
+}
+
+/// Mask and bias, in this order of effect: a forbidden token is -inf whatever its bias. A biased score stays finite.
+TOKENDRAW_INLINE void apply_edits(const RowView& row, TileRange range, float* scores) {
+  if (row.bias) {
+    for (int i = 0; i < range.count; ++i) scores[i] += row.bias[range.begin + i];
+  }
+  if (row.token_bias) apply_token_bias(row, range, scores);
+  if (row.bias || row.token_bias) {
+    for (int i = 0; i < range.count; ++i) scores[i] = scores[i] < FLT_MAX ? scores[i] : FLT_MAX;
+  }
+  if (row.allowed || row.allowed_bits) {
+    for (int i = 0; i < range.count; ++i) scores[i] = is_allowed(row, range.begin + i) ? scores[i] : kMinusInfinity;
+  }
+}
+
+/// Widens one tile into `scores` [kTile], -inf past its end. False if it holds NaN or +inf.
+template <class Element>
+TOKENDRAW_INLINE bool widen_tile(const Element* elements, int count, float* scores) {
+  Mask bad = no_lanes();
+  for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
+    store_line(scores + line * kLanes, x);
+    for (int r = 0; r < kRegisters; ++r) bad = either(bad, either(is_nan(x.v[r]), greater(x.v[r], Vector(FLT_MAX))));
+  });
+  for (int i = (count + kLanes - 1) / kLanes * kLanes; i < kTile; ++i) scores[i] = kMinusInfinity;
+  return bits(bad) == 0;
+}
+
+/// visit(elements, count) on one tile: the caller's own elements, or the edited scores in `scratch` [kTile]. False if the
+/// row is edited and the tile holds NaN or +inf; what an unedited tile holds is the visitor's to check.
+template <class Element, class Visit>
+TOKENDRAW_INLINE bool visit_tile(const RowView& row, const Element* logits, std::int64_t tile, float* scratch,
+                                 Visit visit) {
+  const TileRange range = range_of(row, tile);
+  if (!row.edited()) {
+    visit(logits + range.begin, range.count);
+    return true;
+  }
+  const bool valid = widen_tile(logits + range.begin, range.count, scratch);
+  apply_edits(row, range, scratch);
+  visit(static_cast<const float*>(scratch), range.count);
+  return valid;
+}
+
+/// call(logits) with a pointer of the row's element type.
+template <class Call>
+TOKENDRAW_INLINE auto with_elements(const RowView& row, Call call) {
+  switch (row.dtype) {
+    case Dtype::kFloat16:
+      return call(static_cast<const Float16*>(row.logits));
+    case Dtype::kBfloat16:
+      return call(static_cast<const Bfloat16*>(row.logits));
+    case Dtype::kFloat64:
+      return call(static_cast<const double*>(row.logits));
+    default:
+      return call(static_cast<const float*>(row.logits));
+  }
+}
+
+}  // namespace
+}  // namespace tokendraw::cpu

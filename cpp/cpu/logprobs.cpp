@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/logprobs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "cpu/top_k.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+float round_logprob(double logprob) {
+  return static_cast<float>(std::max(logprob, static_cast<double>(-FLT_MAX)));
+}
+
+float logprob_of(const Row& row, Candidate token, double mass, std::int64_t kept) {
+  return kept == 1 ? 0.0f : round_logprob(row.logprob(token.score, mass));
+}
+
+}  // namespace
+
+float processed_logprob(Kept& kept, Candidate token) {
+  return logprob_of(kept.row(), token, kept.mass(), kept.count());
+}
+
+RawToken describe_raw(const Kernels& kernels, const RowView& view, std::int32_t token, Workspace& work) {
+  const RowView raw = view.without_edits();
+  std::swap(work.summaries, work.raw_summaries);
+  Row row(kernels, raw, 1.0, work);
+  row.scan(Scan::kSums);
+  kernels.tile_scores(raw, token / kTile, work.tile);
+  const Candidate candidate{work.tile[token % kTile], token};
+  const RawToken described{round_logprob(row.logprob(candidate.score, row.mass(kKeepFinite))),
+                           row.count(up_to(candidate))};
+  std::swap(work.summaries, work.raw_summaries);
+  return described;
+}
+
+void write_best(Kept& kept, std::int64_t count, std::int32_t* tokens, float* logprobs) {
+  std::fill(tokens, tokens + count, -1);
+  std::fill(logprobs, logprobs + count, -HUGE_VALF);
+  Row& row = kept.row();
+  const Cutoff cutoff = kept.cutoff();
+  const double mass = kept.mass();
+  const std::int64_t kept_count = kept.count();
+  row.scan(Scan::kGroupMaxima);
+  std::vector<Candidate>& best = row.work.candidates;
+  select_top_k(row, count, best);
+  std::sort(best.begin(), best.end(), before);
+  for (std::size_t i = 0; i < best.size(); ++i) {
+    tokens[i] = best[i].token;
+    if (keeps(cutoff, best[i].score, best[i].token)) logprobs[i] = logprob_of(row, best[i], mass, kept_count);
+  }
+}
+
+KeptRow list_kept(Kept& kept) {
+  Row& row = kept.row();
+  const Cutoff cutoff = kept.cutoff();
+  const double mass = kept.mass();
+  const std::int64_t count = kept.count();
+  std::vector<Candidate>& found = row.work.candidates;
+  found.resize(2 * kTile);
+  KeptRow list;
+  list.tokens.reserve(static_cast<std::size_t>(count));
+  list.logprobs.reserve(static_cast<std::size_t>(count));
+  for (std::int64_t tile = 0; tile < row.tiles();) {
+    const std::int64_t read = row.kernels.collect(row.view, row.work.summaries.data(), cutoff.score, FLT_MAX, &tile,
+                                                  found.data(), static_cast<std::int64_t>(found.size()));
+    for (std::int64_t i = 0; i < read; ++i) {
+      const Candidate candidate = found[static_cast<std::size_t>(i)];
+      if (!keeps(cutoff, candidate.score, candidate.token)) continue;
+      list.tokens.push_back(candidate.token);
+      list.logprobs.push_back(logprob_of(row, candidate, mass, count));
+    }
+  }
+  return list;
+}
+
+}  // namespace tokendraw::cpu

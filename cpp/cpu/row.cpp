@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/row.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tokendraw::cpu {
+namespace {
+
+constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+
+/// Which of the two a row that is not finite holds; NaN where both.
+RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
+  const RowView raw = view.without_edits();
+  for (std::int64_t tile = 0; tile < count_tiles(raw.vocab); ++tile) {
+    kernels.tile_scores(raw, tile, scores);
+    if (std::any_of(scores, scores + kTile, [](float score) { return std::isnan(score); })) return RowStatus::kNan;
+  }
+  return RowStatus::kInfinite;
+}
+
+}  // namespace
+
+RowStatus Row::scan(Scan what) {
+  const auto count = static_cast<std::size_t>(tiles());
+  work.summaries.resize(count);
+  work.sums.resize(count);
+  bool finite = false;
+  if (what == Scan::kSums) {
+    finite = kernels.scan_sums(view, scale, work.summaries.data());
+  } else {
+    float* groups = nullptr;
+    if (what == Scan::kGroupMaxima) {
+      work.group_max.resize(count * kGroupsPerTile);
+      groups = work.group_max.data();
+    }
+    finite = kernels.scan_max(view, work.summaries.data(), groups);
+  }
+  if (!finite) return fault_of(kernels, view, work.tile);
+  has_sums_ = what == Scan::kSums;
+  max_ = work.summaries[0].max;
+  for (const TileSummary& summary : work.summaries) max_ = larger(summary.max, max_);
+  if (max_ < -FLT_MAX) return RowStatus::kNothingLeft;
+  reference_ = reference_of(max_, scale);
+  return RowStatus::kValid;
+}
+
+Candidate Row::first() const {
+  std::int64_t tile = 0;
+  while (work.summaries[static_cast<std::size_t>(tile)].max != max_) ++tile;
+  kernels.tile_scores(view, tile, work.tile);
+  std::int64_t token = 0;
+  while (work.tile[token] != max_) ++token;
+  return {max_, static_cast<std::int32_t>(tile * kTile + token)};
+}
+
+double Row::factor_of(std::int64_t tile) const {
+  const TileReference reference = reference_of(work.summaries[static_cast<std::size_t>(tile)].max, scale);
+  return exp2_double(exponent_between(reference, reference_, scale));
+}
+
+double Row::mass(Cutoff cutoff) {
+  const bool whole = has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
+  if (!whole) kernels.cut_sums(view, scale, work.summaries.data(), cutoff, work.sums.data());
+  double total = 0.0;
+  for (std::int64_t tile = 0; tile < tiles(); ++tile) {
+    const auto i = static_cast<std::size_t>(tile);
+    const double sum = whole ? work.summaries[i].sum : work.sums[i];
+    work.sums[i] = sum > 0.0 ? sum * factor_of(tile) : 0.0;
+    total += work.sums[i];
+  }
+  return total;
+}
+
+void Row::weigh(const float* scores, std::int64_t count, float* weights) const {
+  kernels.weights(scores, count, weight_constants(reference_, scale), weights);
+}
+
+double Row::log_slope() const { return static_cast<double>(scale.prescale) * scale.exact * kLn2; }
+
+double Row::log_offset(double mass) const { return static_cast<double>(reference_.exponent) * kLn2 + log_double(mass); }
+
+}  // namespace tokendraw::cpu

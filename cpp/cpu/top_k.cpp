@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu/top_k.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tokendraw::cpu {
+namespace {
+
+/// A lower bound of the k-th largest score: k groups have a maximum at least as large. Found by bisection between the
+/// extremes of the group maxima; any bound is right, a tight one leaves fewer candidates.
+float floor_of_top_k(const Row& row, std::int64_t k) {
+  const std::vector<float>& groups = row.work.group_max;
+  const auto count_from = [&](float floor) {
+    return row.kernels.count_at_least(groups.data(), static_cast<std::int64_t>(groups.size()), floor);
+  };
+  float low = row.max();
+  for (const float group : groups) low = group < low && group >= -FLT_MAX ? group : low;
+  if (count_from(low) < k) return -FLT_MAX;
+  float high = row.max();
+  constexpr int kRounds = 14;
+  for (int round = 0; round < kRounds; ++round) {
+    const float middle = low * 0.5f + high * 0.5f;
+    if (!(middle > low && middle < high)) break;
+    const std::int64_t count = count_from(middle);
+    if (count >= k) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+    if (count == k) break;
+  }
+  return low;
+}
+
+void keep_best(std::vector<Candidate>& found, std::int64_t count, std::int64_t k) {
+  const auto begin = found.begin();
+  std::nth_element(begin, begin + (k - 1), begin + count, before);
+}
+
+}  // namespace
+
+void select_top_k(Row& row, std::int64_t k, std::vector<Candidate>& found) {
+  k = std::min(k, row.view.vocab);
+  const std::int64_t capacity = 2 * k + 2 * kTile;
+  found.resize(static_cast<std::size_t>(capacity));
+  float floor = floor_of_top_k(row, k);
+  std::int64_t count = 0;
+  for (std::int64_t tile = 0;;) {
+    count += row.kernels.collect(row.view, row.work.summaries.data(), floor, FLT_MAX, &tile, found.data() + count,
+                                 capacity - count);
+    if (count > k) {
+      keep_best(found, count, k);
+      count = k;
+      // Tokens read from here on have higher ids: they must beat the last one, not equal it.
+      floor = std::nextafter(found[static_cast<std::size_t>(k - 1)].score, HUGE_VALF);
+    }
+    if (tile == row.tiles()) break;
+  }
+  found.resize(static_cast<std::size_t>(count));
+}
+
+}  // namespace tokendraw::cpu

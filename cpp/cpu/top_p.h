@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shortest beginning of the total order that holds a given mass.
+#pragma once
+
+#include <vector>
+
+#include "cpu/row.h"
+
+namespace tokendraw::cpu {
+
+/// A token is kept while the mass strictly before it is below `target`. `base` is the set that earlier steps left.
+/// Reads the row a handful of times, tiles below the boundary never; O(kMaxListed) memory.
+Cutoff select_top_p(Row& row, Cutoff base, double target, double top_p_share);
+
+/// How many of weights[0 .. count), which stand in the total order, are kept; at least one.
+std::int64_t count_top_p(const float* weights, std::int64_t count, double top_p_share);
+
+}  // namespace tokendraw::cpu

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector type of AVX2 + FMA + F16C: eight floats.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "core/arithmetic.h"
+#include "core/half.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+struct Vector {
+  __m256 v;
+  Vector() = default;
+  explicit Vector(float x) : v(_mm256_set1_ps(x)) {}
+  explicit Vector(__m256 x) : v(x) {}
+};
+struct Mask {
+  __m256 v;
+};
+inline constexpr int kWidth = 8;
+
+using tokendraw::fma;
+using tokendraw::larger;
+using tokendraw::power_of_two_field;
+
+TOKENDRAW_INLINE Vector operator+(Vector a, Vector b) { return Vector(_mm256_add_ps(a.v, b.v)); }
+TOKENDRAW_INLINE Vector operator-(Vector a, Vector b) { return Vector(_mm256_sub_ps(a.v, b.v)); }
+TOKENDRAW_INLINE Vector operator*(Vector a, Vector b) { return Vector(_mm256_mul_ps(a.v, b.v)); }
+TOKENDRAW_INLINE Vector operator-(Vector a) { return Vector(_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))); }
+TOKENDRAW_INLINE Vector fma(Vector a, Vector b, Vector c) { return Vector(_mm256_fmadd_ps(a.v, b.v, c.v)); }
+TOKENDRAW_INLINE Vector larger(Vector a, Vector b) { return Vector(_mm256_max_ps(a.v, b.v)); }
+TOKENDRAW_INLINE Vector power_of_two_field(Vector shifted) {
+  return Vector(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted.v), 23)));
+}
+
+TOKENDRAW_INLINE Vector load(const float* from) { return Vector(_mm256_loadu_ps(from)); }
+TOKENDRAW_INLINE Vector load(const double* from) {
+  return Vector(_mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd(from + 4)), _mm256_cvtpd_ps(_mm256_loadu_pd(from))));
+}
+TOKENDRAW_INLINE Vector load(const Float16* from) {
+  return Vector(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+TOKENDRAW_INLINE Vector load(const Bfloat16* from) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return Vector(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+}
+TOKENDRAW_INLINE void store(float* to, Vector a) { _mm256_storeu_ps(to, a.v); }
+
+TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
+TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }
+TOKENDRAW_INLINE Mask equal(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+TOKENDRAW_INLINE Mask is_nan(Vector a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+TOKENDRAW_INLINE Mask no_lanes() { return {_mm256_setzero_ps()}; }
+TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
+TOKENDRAW_INLINE Vector select(Mask mask, Vector a, Vector b) { return Vector(_mm256_blendv_ps(b.v, a.v, mask.v)); }
+TOKENDRAW_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_mm256_movemask_ps(mask.v)); }
+
+}  // namespace
+}  // namespace tokendraw::cpu

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector type of the scalar ISA: one float. Runs on any processor; it is the text that the others must equal.
+#pragma once
+
+#include <cstdint>
+
+#include "core/arithmetic.h"
+#include "core/half.h"
+
+namespace tokendraw::cpu {
+namespace {
+
+using Vector = float;
+using Mask = bool;
+inline constexpr int kWidth = 1;
+
+template <class Element>
+TOKENDRAW_INLINE Vector load(const Element* from) {
+  return widen(*from);
+}
+TOKENDRAW_INLINE void store(float* to, Vector v) { *to = v; }
+TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return a > b; }
+TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return a >= b; }
+TOKENDRAW_INLINE Mask equal(Vector a, Vector b) { return a == b; }
+TOKENDRAW_INLINE Mask is_nan(Vector a) { return a != a; }
+TOKENDRAW_INLINE Mask no_lanes() { return false; }
+TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return a || b; }
+TOKENDRAW_INLINE Vector select(Mask mask, Vector a, Vector b) { return mask ? a : b; }
+TOKENDRAW_INLINE std::uint32_t bits(Mask mask) { return mask ? 1u : 0u; }
+
+}  // namespace
+}  // namespace tokendraw::cpu

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The seam: what a processor must be able to do. A backend receives checked requests and decides nothing about them.
+#pragma once
+
+#include "plan/request.h"
+
+namespace tokendraw {
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// status [rows] says which rows could be drawn from.
+  virtual void draw(const Request& request, const DrawOutputs& outputs, RowStatus* status) = 0;
+
+  /// out [rows, vocab], row-major.
+  virtual void transform(const Request& request, Transform transform, float* out, RowStatus* status) = 0;
+
+  /// kept [rows].
+  virtual void list_kept(const Request& request, KeptRow* kept, RowStatus* status) = 0;
+
+  /// The first k tokens of the total order of every row: values, tokens [rows, k], -inf and -1 past the last.
+  virtual void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens, RowStatus* status) = 0;
+};
+
+}  // namespace tokendraw

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a request is legal, and what each row's steps are. Every message a user sees about a value is written here.
+#pragma once
+
+#include <string>
+
+#include "plan/request.h"
+#include "plan/steps.h"
+
+namespace tokendraw {
+
+/// Throws std::invalid_argument, in one sentence with the rule, the value and the row, unless all parameters are legal.
+void check_params(const FilterParams& params, std::int64_t rows);
+void check_randomness(const Randomness& randomness, std::int64_t rows);
+
+/// A bias may be -inf, never +inf or NaN; a biased token must be in the vocabulary. `rows` counts the rows of a dense bias.
+void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);
+
+/// Needs checked parameters.
+RowSteps steps_of(const FilterParams& params, std::int64_t row, std::int64_t vocab);
+
+/// Why a row cannot be drawn from, as messages say it.
+const char* reason_of(RowStatus status);
+
+/// A number as messages show it: the shortest text that reads back as the same double.
+std::string shown(double value);
+
+}  // namespace tokendraw

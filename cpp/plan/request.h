@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// A request as every backend receives it: checked, borrowed, one value per row or one for all.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/philox.h"
+#include "plan/token_bias.h"
+
+namespace tokendraw {
+
+/// One value per row, or one for all rows.
+template <class T>
+struct PerRow {
+  T value{};
+  const T* values = nullptr;
+
+  T operator[](std::int64_t row) const { return values ? values[row] : value; }
+  bool varies() const { return values != nullptr; }
+};
+
+/// Rows of logits at any leading strides (in elements); the last axis is contiguous.
+struct Logits {
+  const void* data = nullptr;
+  Dtype dtype = Dtype::kFloat32;
+  std::int64_t rows = 0;
+  std::int64_t vocab = 0;
+  std::vector<std::int64_t> leading_shape;
+  std::vector<std::int64_t> leading_strides;
+
+  const void* row(std::int64_t index) const;
+};
+
+/// Edits of the logits. Strides are in elements, 0 where one row serves all; null where there is no such edit.
+struct Edits {
+  const std::uint8_t* allowed = nullptr;
+  std::int64_t allowed_stride = 0;
+  const std::uint32_t* allowed_bits = nullptr;
+  std::int64_t allowed_words = 0;
+  std::int64_t allowed_bits_stride = 0;
+  const float* bias = nullptr;
+  std::int64_t bias_stride = 0;
+  const TokenBias* token_bias = nullptr;
+  std::int64_t token_bias_count = 0;
+};
+
+/// The parameters of the steps, in the order of steps.h.
+struct FilterParams {
+  PerRow<double> temperature{1.0};
+  PerRow<std::int64_t> top_k{0};
+  PerRow<double> top_p{1.0};
+  PerRow<double> min_p{0.0};
+};
+
+struct Randomness {
+  PerRow<std::uint64_t> seed;
+  PerRow<std::uint64_t> stream;
+  PerRow<std::uint64_t> step;
+  bool stream_is_row = false;  // no stream given with one seed for all: the row's index
+
+  RandomSource row(std::int64_t index) const {
+    return {seed[index], stream_is_row ? static_cast<std::uint64_t>(index) : stream[index],
+            static_cast<std::uint32_t>(step[index])};
+  }
+};
+
+struct Request {
+  Logits logits;
+  Edits edits;
+  FilterParams params;
+  Randomness randomness;
+  int threads = 1;
+};
+
+enum class RowStatus : std::uint8_t { kValid, kNan, kInfinite, kNothingLeft };
+
+/// One entry per row; a null pointer is an output that nobody asked for. An invalid row gets token -1, NaN, 0.
+struct DrawOutputs {
+  std::int32_t* tokens = nullptr;
+  float* logprobs = nullptr;
+  float* raw_logprobs = nullptr;
+  std::int64_t* ranks = nullptr;
+  std::int64_t* kept = nullptr;
+  std::int64_t top_count = 0;
+  std::int32_t* top_tokens = nullptr;   // [rows, top_count], -1 past the last
+  float* top_logprobs = nullptr;        // [rows, top_count], -inf where a filter removed the token
+};
+
+enum class Transform : std::uint8_t { kScores, kLogprobs, kProbs };
+
+struct KeptRow {
+  std::vector<std::int32_t> tokens;  // ascending
+  std::vector<float> logprobs;
+};
+
+}  // namespace tokendraw

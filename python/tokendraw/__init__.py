@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a language model's logits into tokens: exact, fused, reproducible."""
+
+from tokendraw import models
+from tokendraw._core import (
+    __version__,
+    build_info,
+    draw,
+    filter_logits,
+    greedy,
+    kept_set,
+    log_softmax,
+    sample,
+    softmax,
+    top_k,
+)
+from tokendraw.errors import InvalidLogitsError
+from tokendraw.params import SamplingParams
+from tokendraw.sampler import Draws, KeptSet, Sampler
+
+__all__ = [
+    "Draws",
+    "InvalidLogitsError",
+    "KeptSet",
+    "Sampler",
+    "SamplingParams",
+    "__version__",
+    "build_info",
+    "draw",
+    "filter_logits",
+    "greedy",
+    "kept_set",
+    "log_softmax",
+    "models",
+    "sample",
+    "softmax",
+    "top_k",
+]
