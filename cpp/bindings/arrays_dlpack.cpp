@@ -202,7 +202,9 @@ ArrayView view_exchanged(py::handle object, const char* name, const dlpack::Exch
   return view_owned(Owned<dlpack::VersionedTensor>(managed), name);
 }
 
-bool has_dlpack(py::handle object) { return PyObject_HasAttr(object.ptr(), names().dlpack) != 0; }
+bool has_dlpack(py::handle object) {
+  return PyType_Check(object.ptr()) == 0 && PyObject_HasAttr(object.ptr(), names().dlpack) != 0;
+}
 
 ArrayView view_dlpack(py::handle object, const char* name) {
   const dlpack::Device device = ask_device(object, name);
