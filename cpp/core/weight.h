@@ -97,8 +97,8 @@ TOKENDRAW_INLINE WeightParts<Float> weight_parts(Float score, const WeightConsta
   const Float rounding = Float(c.rounding);
   const Float high = Float(c.high);
   const Float shifted = fma(x, high, rounding);
-  const Float rounded = shifted - rounding;
-  Float fraction = fma(x, high, -rounded);
+  const Float minus_rounded = rounding - shifted;
+  Float fraction = fma(x, high, minus_rounded);
   fraction = fma(x, Float(c.low), fraction);
   return {exp2_fraction(fraction), power_of_two_field(shifted)};
 }

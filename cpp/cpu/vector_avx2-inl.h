@@ -30,7 +30,6 @@ using tokendraw::power_of_two_field;
 TOKENDRAW_INLINE Vector operator+(Vector a, Vector b) { return Vector(_mm256_add_ps(a.v, b.v)); }
 TOKENDRAW_INLINE Vector operator-(Vector a, Vector b) { return Vector(_mm256_sub_ps(a.v, b.v)); }
 TOKENDRAW_INLINE Vector operator*(Vector a, Vector b) { return Vector(_mm256_mul_ps(a.v, b.v)); }
-TOKENDRAW_INLINE Vector operator-(Vector a) { return Vector(_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))); }
 TOKENDRAW_INLINE Vector fma(Vector a, Vector b, Vector c) { return Vector(_mm256_fmadd_ps(a.v, b.v, c.v)); }
 TOKENDRAW_INLINE Vector larger(Vector a, Vector b) { return Vector(_mm256_max_ps(a.v, b.v)); }
 TOKENDRAW_INLINE Vector power_of_two_field(Vector shifted) {
@@ -52,7 +51,6 @@ TOKENDRAW_INLINE void store(float* to, Vector a) { _mm256_storeu_ps(to, a.v); }
 
 TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }
-TOKENDRAW_INLINE Mask equal(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
 TOKENDRAW_INLINE Mask is_nan(Vector a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
 TOKENDRAW_INLINE Mask no_lanes() { return {_mm256_setzero_ps()}; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }

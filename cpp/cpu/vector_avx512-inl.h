@@ -30,7 +30,6 @@ using tokendraw::power_of_two_field;
 TOKENDRAW_INLINE Vector operator+(Vector a, Vector b) { return Vector(_mm512_add_ps(a.v, b.v)); }
 TOKENDRAW_INLINE Vector operator-(Vector a, Vector b) { return Vector(_mm512_sub_ps(a.v, b.v)); }
 TOKENDRAW_INLINE Vector operator*(Vector a, Vector b) { return Vector(_mm512_mul_ps(a.v, b.v)); }
-TOKENDRAW_INLINE Vector operator-(Vector a) { return Vector(_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))); }
 TOKENDRAW_INLINE Vector fma(Vector a, Vector b, Vector c) { return Vector(_mm512_fmadd_ps(a.v, b.v, c.v)); }
 // Written with a full mask: the unmasked intrinsic of gcc 12 reads an uninitialised register (-Wuninitialized).
 TOKENDRAW_INLINE Vector larger(Vector a, Vector b) {
@@ -61,7 +60,6 @@ TOKENDRAW_INLINE void store(float* to, Vector a) { _mm512_storeu_ps(to, a.v); }
 
 TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
-TOKENDRAW_INLINE Mask equal(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
 TOKENDRAW_INLINE Mask is_nan(Vector a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
 TOKENDRAW_INLINE Mask no_lanes() { return {0}; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return {static_cast<__mmask16>(a.v | b.v)}; }

@@ -21,7 +21,6 @@ TOKENDRAW_INLINE Vector load(const Element* from) {
 TOKENDRAW_INLINE void store(float* to, Vector v) { *to = v; }
 TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return a > b; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return a >= b; }
-TOKENDRAW_INLINE Mask equal(Vector a, Vector b) { return a == b; }
 TOKENDRAW_INLINE Mask is_nan(Vector a) { return a != a; }
 TOKENDRAW_INLINE Mask no_lanes() { return false; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return a || b; }

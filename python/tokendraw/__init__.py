@@ -15,24 +15,30 @@ from tokendraw._core import (
     top_k,
 )
 from tokendraw.errors import InvalidLogitsError
+from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
 
 __all__ = [
     "Draws",
+    "GeneratedToken",
+    "Generation",
     "InvalidLogitsError",
     "KeptSet",
     "Sampler",
     "SamplingParams",
+    "TokenStream",
     "__version__",
     "build_info",
     "draw",
     "filter_logits",
+    "generate",
     "greedy",
     "kept_set",
     "log_softmax",
     "models",
     "sample",
     "softmax",
+    "stream_generate",
     "top_k",
 ]
