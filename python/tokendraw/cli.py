@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import io
 import json
 import math
 import os
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code: 0, 2 after an error, 130 after Ctrl-C, 141 after standard output was closed.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a character is no reason to stop.
+        sys.stdout.reconfigure(errors="replace")
     try:
         options = _parser().parse_args(arguments)
         options.run(options)
@@ -93,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a language model's logits into tokens: exact, fused, reproducible.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="command", required=True, parser_class=_Parser)
@@ -115,6 +120,7 @@ def _add_generate(commands: Any) -> None:
         description="Continue a text with a language model, by default one of the King James Bible.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(run=_generate)
     parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
@@ -176,7 +182,10 @@ def _add_output(group: Any) -> None:
 
 def _add_info(commands: Any) -> None:
     parser = commands.add_parser(
-        "info", help="print what this installation can do", description="Print what this installation can do."
+        "info",
+        help="print what this installation can do",
+        description="Print what this installation can do.",
+        allow_abbrev=False,
     )
     parser.set_defaults(run=_info)
     _add_model(parser)
@@ -187,9 +196,10 @@ def _option(field: str) -> str:
 
 
 def _field_docs(documented: type) -> dict[str, str]:
-    """Return the first sentence on each parameter of a numpydoc docstring."""
+    """Return the first sentence on each parameter of a numpydoc docstring, as part of a longer text."""
     entries = re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
-    return {name: re.split(r"\.(?:\s|$)", " ".join(text.split()))[0] for name, text in entries}
+    sentences = {name: re.split(r"\.(?:\s|$)", " ".join(text.split()))[0] for name, text in entries}
+    return {name: text[:1].lower() + text[1:] for name, text in sentences.items()}
 
 
 def _positive(text: str) -> int:
@@ -262,13 +272,10 @@ def _chosen_seed(options: argparse.Namespace) -> int:
 
 
 def _mask(model: Any) -> Any:
-    """Return a mask of one row that forbids the end of the text."""
+    """Return a mask that forbids the end of the text."""
     import numpy as np
 
-    mask = np.ones((1, model.vocab_size), dtype=bool)
-    if getattr(model, "eos_token_id", None) is not None:
-        mask[:, model.eos_token_id] = False
-    return mask
+    return np.arange(model.vocab_size) != model.eos_token_id
 
 
 def _one_after_the_other(stream: Iterator[GeneratedToken], count: int) -> Iterator[Iterator[GeneratedToken]]:
@@ -438,7 +445,7 @@ def _info(options: argparse.Namespace) -> None:
 def _model_summary(name: str) -> str:
     from tokendraw.models import load
 
-    model: Any = load(name)
+    model = load(name)
     facts = [f"{name}: {model.direction}", f"{model.vocab_size} tokens"]
     facts.append(f"{sum(array.size for array in model.weights):,} parameters")
     if "bits_per_byte" in model.metadata:

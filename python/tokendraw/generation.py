@@ -177,9 +177,9 @@ def generate(
     --------
     >>> import tokendraw as td
     >>> model = td.models.load("kjv")
-    >>> [found] = td.generate(model, "In the beginning God created the", max_new_tokens=2, top_k=1)
+    >>> [found] = td.generate(model, "And the LORD spake unto", max_new_tokens=1, top_k=1)
     >>> found.text, found.finish_reason
-    (' heaven and', 'length')
+    (' Moses', 'length')
 
     One seed, a batch of prompts of different lengths, a temperature for each:
 
@@ -254,11 +254,11 @@ def stream_generate(
     --------
     >>> import tokendraw as td
     >>> model = td.models.load("kjv")
-    >>> tokens = td.stream_generate(model, "In the beginning God created the", max_new_tokens=2, top_k=1)
+    >>> tokens = td.stream_generate(model, "And the LORD spake unto", max_new_tokens=2, top_k=1)
     >>> [token.text for token in tokens]
-    [' heaven', ' and']
+    [' Moses', ',']
     >>> tokens.results()[0].text
-    ' heaven and'
+    ' Moses,'
     """
     encoded = [_encode(model, prompt, place) for place, prompt in enumerate(_as_batch(prompts))]
     batch = fill_empty_prompts(model, encoded)
@@ -384,7 +384,7 @@ class _Drawing:
         columns = {name: values[chosen] for name, values in _columns(self.params).items()}
         return dataclasses.replace(
             self,
-            params=dataclasses.replace(self.params, **columns),
+            params=self.params.replace(**columns),
             seeds=self.seeds[chosen],
             streams=self.streams[chosen],
             steps=self.steps[chosen],
@@ -413,7 +413,7 @@ class _Drawing:
                 on_invalid=self.on_invalid,
             )
         except InvalidLogitsError as error:
-            error.add_note(f"at position {position}; the rows are sequences {[each.index for each in live]}")
+            error.add_note(f"at position {position} of sequences {[live[row].index for row in error.rows]}")
             raise
         columns = (draws.tokens, draws.logprobs, draws.raw_logprobs)
         rows = zip(*(column.tolist() for column in columns), self._top_logprobs(draws), strict=True)
@@ -423,7 +423,7 @@ class _Drawing:
         if self.logprobs == 0:
             return [()] * len(self.seeds)
         rows = zip(draws.top_tokens.tolist(), draws.top_logprobs.tolist(), strict=True)
-        return [tuple(zip(tokens, logprobs, strict=True)) for tokens, logprobs in rows]
+        return [tuple(pair for pair in zip(*row, strict=True) if pair[0] >= 0) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -606,7 +606,7 @@ def _merged(params: SamplingParams | None, sampling: Mapping[str, Any], count: i
     unknown = sampling.keys() - {field.name for field in dataclasses.fields(SamplingParams)}
     if unknown:
         raise TypeError(f"generate() got an unexpected keyword argument {min(unknown)!r}")
-    merged = dataclasses.replace(SamplingParams() if params is None else params, **sampling)
+    merged = (SamplingParams() if params is None else params).replace(**sampling)
     for name, values in _columns(merged).items():
         _check_count(name, len(values), count)
     return merged

@@ -283,6 +283,8 @@ def test_the_highest_candidates_are_reported():
         assert dict(candidates)[token] == logprob
         assert candidates[2][1] == -np.inf
         np.testing.assert_allclose(sum(np.exp(value) for _, value in candidates), 1, atol=1e-6)
+    [found] = td.generate(model, [[1]], max_new_tokens=1, seed=1, logprobs=99)
+    assert sorted(token for token, _ in found.top_logprobs[0]) == list(range(30))
 
 
 def test_no_prompts_give_no_sequences():
@@ -353,8 +355,8 @@ def model_with_a_hole():
 
 def test_an_invalid_row_raises_and_says_where():
     with pytest.raises(td.InvalidLogitsError) as caught:
-        td.generate(model_with_a_hole(), [[1], [4]], max_new_tokens=[1, 9], seed=1, mask=None)
-    assert caught.value.__notes__ == ["at position 1; the rows are sequences [1]"]
+        td.generate(model_with_a_hole(), [[1], [4]], max_new_tokens=[3, 9], seed=1)
+    assert caught.value.__notes__ == ["at position 1 of sequences [1]"]
 
 
 def test_a_marked_row_ends_its_sequence_only():

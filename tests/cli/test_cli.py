@@ -244,8 +244,8 @@ def reasons(model, context, sampling):
     mask = np.arange(model.vocab_size) != model.eos_token_id
     found, filters = {}, {}
     for step, value in {"mask": mask, **sampling}.items():
-        filters[step] = value[np.newaxis] if step == "mask" else value
-        kept = set(td.kept_set(logits[np.newaxis], **filters).tokens.tolist())
+        filters[step] = value
+        kept = set(td.kept_set(logits, **filters).tokens.tolist())
         found |= dict.fromkeys(set(range(model.vocab_size)) - kept - found.keys(), step)
     return found | dict.fromkeys(kept, "kept")
 
@@ -309,6 +309,7 @@ def test_every_sampling_parameter_belongs_to_a_step():
         ),
         ("generate x --show --color", " generate: error: argument --color: not allowed with argument --show"),
         ("generate x --max-new-tokens -1", ": error: max_new_tokens must be in [0, 2^32), got -1"),
+        ("generate x --max 3", ": error: unrecognized arguments: --max 3 (see tokendraw --help)"),
         ("generate x --seed -1", ": error: seed must be in [0, 2^64), got -1"),
         ("generate x --stop=", ": error: a stop string must not be empty"),
         ("generate x --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft' or"),
@@ -319,8 +320,8 @@ def test_every_sampling_parameter_belongs_to_a_step():
 def test_error_lines(capsys, arguments, message):
     try:
         code = cli.main(arguments.split())
-    except SystemExit as exit:
-        code = exit.code
+    except SystemExit as stopped:
+        code = stopped.code
     captured = capsys.readouterr()
     assert (code, captured.out) == (2, "")
     assert captured.err.startswith("tokendraw" + message)
