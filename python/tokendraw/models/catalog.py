@@ -47,7 +47,7 @@ def load(name: str | os.PathLike[str]) -> GruModel:
     1024
     """
     if name in EMBEDDED:
-        with (resources.files(__package__) / "weights" / f"{name}.npz").open("rb") as file:
+        with (resources.files("tokendraw.models") / "weights" / f"{name}.npz").open("rb") as file:
             return read_model(file)
     if not Path(name).is_file():
         known = ", ".join(map(repr, EMBEDDED))

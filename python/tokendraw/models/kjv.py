@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
 
 __all__ = ["GruModel", "GruState", "GruWeights", "read_model", "write_model"]
