@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         options.run(options)
-        sys.stdout.flush()
+        _write("")
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
@@ -298,8 +298,7 @@ def _one_after_the_other(stream: Iterator[GeneratedToken], count: int) -> Iterat
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    print(text, end="", flush=True)
 
 
 class _Text:

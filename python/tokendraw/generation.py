@@ -554,34 +554,33 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _tokens(name: str, values: Iterable[Any], model: Model[Any], where: str = "") -> list[int]:
-    tokens = [_integer(name, value, where=where) for value in values]
-    wrong = next((token for token in tokens if token >= model.vocab_size), None)
-    if wrong is not None:
-        raise ValueError(f"{name} must be in [0, {model.vocab_size}), got {wrong}{where}")
-    return tokens
+    return [_integer(name, value, limit=model.vocab_size, where=where) for value in values]
 
 
-def _integer(name: str, value: Any, *, least: int = 0, bits: int | None = None, where: str = "") -> int:
-    """Return an integer that is at least `least` and fits into the bits."""
+def _integer(name: str, value: Any, *, least: int = 0, limit: int | None = None, where: str = "") -> int:
+    """Return an integer that is at least `least` and below the limit."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an integer, got {value!r}{where}")
-    if number < least or (bits is not None and number >> bits):
-        rule = f">= {least}" if bits is None else f"in [{least}, 2^{bits})"
+    if number < least or (limit is not None and number >= limit):
+        power = {1 << bits: f"2^{bits}" for bits in (32, 56, 64)}
+        rule = f">= {least}" if limit is None else f"in [{least}, {power.get(limit, limit)})"
         raise ValueError(f"{name} must be {rule}, got {number}{where}")
     return number
 
 
 def _per_prompt(name: str, value: Any, count: int, *, bits: int) -> list[int]:
-    """Return one integer per prompt."""
+    """Return one integer of so many bits per prompt."""
     if np.ndim(value) == 0:
-        return [_integer(name, value, bits=bits)] * count
+        return [_integer(name, value, limit=1 << bits)] * count
     values = list(value)
     _check_count(name, len(values), count)
-    return [_integer(name, each, bits=bits, where=f" (prompt {place})") for place, each in enumerate(values)]
+    return [
+        _integer(name, each, limit=1 << bits, where=f" (prompt {place})") for place, each in enumerate(values)
+    ]
 
 
 def _check_count(name: str, length: int, count: int) -> None:

@@ -401,7 +401,7 @@ def test_a_marked_row_ends_its_sequence_only():
         ("a", {"stop": 1.5}, TypeError, "stop tokens must be an integer, got 1.5"),
         ("a", {"eos_token_id": 99}, ValueError, "eos_token_id must be in [0, 30), got 99"),
         ([[1], [2, 30]], {}, ValueError, "prompt tokens must be in [0, 30), got 30 (prompt 1)"),
-        ([[1], [-1]], {}, ValueError, "prompt tokens must be >= 0, got -1 (prompt 1)"),
+        ([[1], [-1]], {}, ValueError, "prompt tokens must be in [0, 30), got -1 (prompt 1)"),
         ([[1], [0.5]], {}, TypeError, "prompt tokens must be an integer, got 0.5 (prompt 1)"),
         ([[1], 5], {}, TypeError, "a prompt must be text or token ids, got 5 (prompt 1)"),
         (b"abc", {}, TypeError, "a prompt must be text or token ids, got bytes"),
