@@ -180,8 +180,12 @@ void check_status(int status, const void* out) {
 const dlpack::ExchangeTable* find_exchange_table(PyTypeObject* type) {
   const auto capsule =
       py::reinterpret_steal<py::object>(PyObject_GetAttr(reinterpret_cast<PyObject*>(type), names().exchange));
-  if (!capsule) PyErr_Clear();
-  if (!capsule || !PyCapsule_IsValid(capsule.ptr(), dlpack::kExchangeName)) return nullptr;
+  if (!capsule) {
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+    PyErr_Clear();
+    return nullptr;
+  }
+  if (!PyCapsule_IsValid(capsule.ptr(), dlpack::kExchangeName)) return nullptr;
   const auto* table =
       static_cast<const dlpack::ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), dlpack::kExchangeName));
   while (table != nullptr && table->version.major != dlpack::kMajorVersion) table = table->previous;

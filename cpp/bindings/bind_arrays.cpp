@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Private windows into the arrays room, for tests: what was seen of an array, and both ways of giving values back.
-#include <pybind11/pybind11.h>
+#include "bindings/bind.h"
+
 #include <pybind11/stl.h>
 
 #include <cstring>
@@ -12,9 +13,6 @@
 #include "bindings/arrays_checks.h"
 
 namespace tokendraw::bindings {
-
-void bind_arrays(py::module_& module);
-
 namespace {
 
 const char* library_name(Library library) {
