@@ -4,6 +4,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/sink.h"
 #include "cpu/backend.h"
 
 namespace tokendraw::bindings {
@@ -17,57 +18,9 @@ void run_draw(const Request& request, const DrawOutputs& outputs, std::vector<Ro
   cpu::backend().draw(request, outputs, status.data());
 }
 
-template <class T>
-void scatter(const std::int32_t* tokens, const ArrayView& out) {
-  std::vector<std::int64_t> index(static_cast<std::size_t>(out.ndim));
-  std::int64_t count = 1;
-  for (int axis = 0; axis < out.ndim; ++axis) count *= out.shape[axis];
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::int64_t offset = 0;
-    std::int64_t rest = i;
-    for (int axis = out.ndim; axis-- > 0;) {
-      offset += rest % out.shape[axis] * out.strides[axis];
-      rest /= out.shape[axis];
-    }
-    static_cast<T*>(out.data)[offset] = tokens[i];
-  }
-}
-
-/// Where the tokens go: the caller's buffer, or a new array of the caller's kind.
-class TokenSink {
- public:
-  TokenSink(const Arguments& arguments, const ParsedRequest& parsed) : out_(arguments[kKeyOut]) {
-    if (out_) {
-      view_ = view_output(out_, "out", parsed.leading_shape, {Dtype::kInt32, Dtype::kInt64});
-      staged_.resize(static_cast<std::size_t>(parsed.rows()));
-    } else {
-      result_.emplace_back(parsed.library, Dtype::kInt32, parsed.leading_shape);
-    }
-  }
-
-  std::int32_t* data() {
-    return out_ ? staged_.data() : static_cast<std::int32_t*>(result_.front().data());
-  }
-
-  py::object finish() {
-    if (!out_) return result_.front().finish();
-    if (view_.dtype == Dtype::kInt32) {
-      scatter<std::int32_t>(staged_.data(), view_);
-    } else {
-      scatter<std::int64_t>(staged_.data(), view_);
-    }
-    return py::reinterpret_borrow<py::object>(out_);
-  }
-
- private:
-  py::handle out_;
-  ArrayView view_;
-  std::vector<std::int32_t> staged_;
-  std::vector<Result> result_;
-};
-
 py::object draw_tokens(const Arguments& arguments, ParsedRequest& parsed) {
-  TokenSink sink(arguments, parsed);
+  Sink<std::int32_t> sink(arguments[kKeyOut], parsed.library, Dtype::kInt32, parsed.leading_shape,
+                          {Dtype::kInt32, Dtype::kInt64});
   DrawOutputs outputs;
   outputs.tokens = sink.data();
   std::vector<RowStatus> status;
@@ -251,17 +204,16 @@ Examples
 [1, 0]
 )";
 
-PyMethodDef kFunctions[] = {
-    {"sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(sample)), METH_FASTCALL | METH_KEYWORDS,
-     kSampleDoc},
-    {"draw", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(draw)), METH_FASTCALL | METH_KEYWORDS, kDrawDoc},
-    {"greedy", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(greedy)), METH_FASTCALL | METH_KEYWORDS,
-     kGreedyDoc},
-    {nullptr, nullptr, 0, nullptr},
-};
-
 }  // namespace
 
-void bind_draw(py::module_& module) { add_functions(module, kFunctions); }
+void bind_draw(py::module_& module) {
+  static PyMethodDef functions[] = {
+      fast_method("sample", sample, kSampleDoc),
+      fast_method("draw", draw, kDrawDoc),
+      fast_method("greedy", greedy, kGreedyDoc),
+      {nullptr, nullptr, 0, nullptr},
+  };
+  add_functions(module, functions);
+}
 
 }  // namespace tokendraw::bindings

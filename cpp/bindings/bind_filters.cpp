@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // softmax, log_softmax, filter_logits, kept_set, top_k: what the steps leave of a row, without a draw.
 #include <algorithm>
-#include <cstring>
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/sink.h"
 #include "cpu/backend.h"
-#include "cpu/isa.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -19,62 +18,11 @@ Shape full_shape(const ParsedRequest& parsed, std::int64_t last) {
   return shape;
 }
 
-bool is_row_major(const ArrayView& view) {
-  std::int64_t stride = 1;
-  for (int axis = view.ndim; axis-- > 0;) {
-    if (view.shape[axis] != 1 && view.strides[axis] != stride) return false;
-    stride *= view.shape[axis];
-  }
-  return true;
-}
-
-/// Rows of floats for the caller: in place where `out` is row-major, through a staging row-major copy where it is not.
-class FloatSink {
- public:
-  FloatSink(const Arguments& arguments, const ParsedRequest& parsed) : out_(arguments[kKeyOut]) {
-    const Shape shape = full_shape(parsed, parsed.vocab());
-    if (!out_) {
-      result_.emplace_back(parsed.library, Dtype::kFloat32, shape);
-      data_ = static_cast<float*>(result_.front().data());
-      return;
-    }
-    view_ = view_output(out_, "out", shape, {Dtype::kFloat32});
-    if (is_row_major(view_)) {
-      data_ = static_cast<float*>(view_.data);
-    } else {
-      staged_.resize(static_cast<std::size_t>(parsed.rows() * parsed.vocab()));
-      data_ = staged_.data();
-    }
-  }
-
-  float* data() { return data_; }
-
-  py::object finish() {
-    if (!out_) return result_.front().finish();
-    for (std::size_t i = 0; i < staged_.size(); ++i) {
-      auto rest = static_cast<std::int64_t>(i);
-      std::int64_t offset = 0;
-      for (int axis = view_.ndim; axis-- > 0;) {
-        offset += rest % view_.shape[axis] * view_.strides[axis];
-        rest /= view_.shape[axis];
-      }
-      static_cast<float*>(view_.data)[offset] = staged_[i];
-    }
-    return py::reinterpret_borrow<py::object>(out_);
-  }
-
- private:
-  py::handle out_;
-  ArrayView view_;
-  std::vector<float> staged_;
-  std::vector<Result> result_;
-  float* data_ = nullptr;
-};
-
 py::object transform_rows(const Arguments& arguments, Transform transform) {
   ParsedRequest parsed;
   parse_request(arguments, false, parsed);
-  FloatSink sink(arguments, parsed);
+  Sink<float> sink(arguments[kKeyOut], parsed.library, Dtype::kFloat32, full_shape(parsed, parsed.vocab()),
+                   {Dtype::kFloat32});
   std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
   float* data = sink.data();
   {
@@ -287,12 +235,6 @@ Examples
 >>> values.tolist(), tokens.tolist()
 ([3.0, 3.0, 2.0], [1, 3, 2])
 )";
-
-template <class Function>
-constexpr PyMethodDef fast_method(const char* name, Function function, const char* doc) {
-  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), METH_FASTCALL | METH_KEYWORDS,
-          doc};
-}
 
 }  // namespace
 

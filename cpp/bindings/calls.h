@@ -27,6 +27,14 @@ PyObject* fast_call(PyObject* self, PyObject* const* values, Py_ssize_t count, P
   }
 }
 
+using FastFunction = PyObject* (*)(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords);
+
+/// An entry of a method table.
+inline PyMethodDef fast_method(const char* name, FastFunction function, const char* doc) {
+  const auto erased = reinterpret_cast<void (*)()>(function);
+  return {name, reinterpret_cast<PyCFunction>(erased), METH_FASTCALL | METH_KEYWORDS, doc};
+}
+
 /// Adds the functions of a table, which ends with a null name and lives as long as the module.
 void add_functions(py::module_& module, PyMethodDef* table);
 

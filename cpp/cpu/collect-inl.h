@@ -28,12 +28,11 @@ TOKENDRAW_INLINE Candidate* collect_tile(const Element* elements, int count, flo
 // row [vocab] -> found [<= capacity]
 static std::int64_t collect(const RowView& row, const TileSummary* summaries, float floor, float ceiling,
                             std::int64_t* tile, Candidate* found, std::int64_t capacity) {
-  return with_elements(row, [&](const auto* logits) {
-    alignas(64) float scratch[kTile];
+  return with_source(row, [&](auto source) {
     Candidate* end = found;
     for (; *tile < count_tiles(row.vocab) && capacity - (end - found) >= kTile; ++*tile) {
       if (summaries[*tile].max < floor) continue;
-      visit_tile(row, logits, *tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+      visit_tile(row, source, *tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
         end = collect_tile(elements, count, floor, ceiling, *tile * kTile, end);
       });
     }
@@ -54,11 +53,7 @@ static std::int64_t count_at_least(const float* values, std::int64_t count, floa
 
 // row [vocab] -> scores [kTile]
 static void tile_scores(const RowView& row, std::int64_t tile, float* scores) {
-  with_elements(row, [&](const auto* logits) {
-    const TileRange range = range_of(row, tile);
-    widen_tile(logits + range.begin, range.count, scores);
-    apply_edits(row, range, scores);
-  });
+  edit_tile(row, range_of(row, tile), scores);
 }
 
 }  // namespace

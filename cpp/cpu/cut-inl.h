@@ -51,23 +51,28 @@ TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const We
   return sums.total;
 }
 
+/// As extreme_tile_sum.
+static Line extreme_cut_lane_sums(const float* scores, int count, const WeightConstants& constants, const TileCut& cut) {
+  return cut_lane_sums<false>(scores, count, constants, cut);
+}
+
 template <class Element>
 TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const WeightConstants& constants,
                                     const TileCut& cut) {
-  return constants.plain ? cut_lane_sums<true>(elements, count, constants, cut)
-                         : cut_lane_sums<false>(elements, count, constants, cut);
+  if (constants.plain) return cut_lane_sums<true>(elements, count, constants, cut);
+  alignas(64) float scratch[kTile];
+  return extreme_cut_lane_sums(as_floats(elements, count, scratch), count, constants, cut);
 }
 
 // row [vocab] -> sums [tiles]
 static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff, double* sums) {
-  with_elements(row, [&](const auto* logits) {
-    alignas(64) float scratch[kTile];
+  with_source(row, [&](auto source) {
     for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
       sums[tile] = 0.0;
       const float max = summaries[tile].max;
       if (max < cutoff.score) continue;
       const WeightConstants constants = weight_constants(reference_of(max, scale), scale);
-      visit_tile(row, logits, tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+      visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
         sums[tile] = sum_of_lanes(cut_lane_sums(elements, count, constants, cut_tile(cutoff, tile)));
       });
     }
@@ -76,13 +81,12 @@ static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* 
 
 // row [vocab] -> number kept
 static std::int64_t count_kept(const RowView& row, const TileSummary* summaries, Cutoff cutoff) {
-  return with_elements(row, [&](const auto* logits) {
-    alignas(64) float scratch[kTile];
+  return with_source(row, [&](auto source) {
     std::int64_t kept = 0;
     for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
       if (summaries[tile].max < cutoff.score) continue;
       const TileCut cut = cut_tile(cutoff, tile);
-      visit_tile(row, logits, tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+      visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
         for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
           const Line floors = floors_of(cut, line);
           for (int r = 0; r < kRegisters; ++r) {

@@ -116,25 +116,13 @@ TOKENDRAW_INLINE bool widen_tile(const Element* elements, int count, float* scor
   return bits(bad) == 0;
 }
 
-/// visit(elements, count) on one tile: the caller's own elements, or the edited scores in `scratch` [kTile]. False if the
-/// row is edited and the tile holds NaN or +inf; what an unedited tile holds is the visitor's to check.
-template <class Element, class Visit>
-TOKENDRAW_INLINE bool visit_tile(const RowView& row, const Element* logits, std::int64_t tile, float* scratch,
-                                 Visit visit) {
-  const TileRange range = range_of(row, tile);
-  if (!row.edited()) {
-    visit(logits + range.begin, range.count);
-    return true;
-  }
-  const bool valid = widen_tile(logits + range.begin, range.count, scratch);
-  apply_edits(row, range, scratch);
-  visit(static_cast<const float*>(scratch), range.count);
-  return valid;
-}
+/// Stands for the elements of an edited row, whose scores exist only a tile at a time.
+struct EditedScores {};
 
-/// call(logits) with a pointer of the row's element type.
+/// call(source): the row's own elements, or EditedScores. One instance of the caller's loop per element type.
 template <class Call>
-TOKENDRAW_INLINE auto with_elements(const RowView& row, Call call) {
+TOKENDRAW_INLINE auto with_source(const RowView& row, Call call) {
+  if (row.edited()) return call(EditedScores{});
   switch (row.dtype) {
     case Dtype::kFloat16:
       return call(static_cast<const Float16*>(row.logits));
@@ -145,6 +133,46 @@ TOKENDRAW_INLINE auto with_elements(const RowView& row, Call call) {
     default:
       return call(static_cast<const float*>(row.logits));
   }
+}
+
+/// The scores of one tile, -inf where forbidden and past its end. scores [kTile]. False if its logits hold NaN or +inf.
+static bool edit_tile(const RowView& row, TileRange range, float* scores) {
+  const auto widen_from = [&](const auto* logits) { return widen_tile(logits + range.begin, range.count, scores); };
+  bool valid = false;
+  switch (row.dtype) {
+    case Dtype::kFloat16:
+      valid = widen_from(static_cast<const Float16*>(row.logits));
+      break;
+    case Dtype::kBfloat16:
+      valid = widen_from(static_cast<const Bfloat16*>(row.logits));
+      break;
+    case Dtype::kFloat64:
+      valid = widen_from(static_cast<const double*>(row.logits));
+      break;
+    default:
+      valid = widen_from(static_cast<const float*>(row.logits));
+      break;
+  }
+  apply_edits(row, range, scores);
+  return valid;
+}
+
+/// visit(elements, count) on one tile. What it holds is the visitor's to check; this overload says true.
+template <class Element, class Visit>
+TOKENDRAW_INLINE bool visit_tile(const RowView& row, const Element* logits, std::int64_t tile, Visit visit) {
+  const TileRange range = range_of(row, tile);
+  visit(logits + range.begin, range.count);
+  return true;
+}
+
+/// False if the logits of the tile hold NaN or +inf, which an edit may have hidden.
+template <class Visit>
+TOKENDRAW_INLINE bool visit_tile(const RowView& row, EditedScores, std::int64_t tile, Visit visit) {
+  alignas(64) float scores[kTile];
+  const TileRange range = range_of(row, tile);
+  const bool valid = edit_tile(row, range, scores);
+  visit(static_cast<const float*>(scores), range.count);
+  return valid;
 }
 
 }  // namespace

@@ -52,6 +52,27 @@ TOKENDRAW_INLINE double tile_sum(const Element* elements, int count, const Weigh
   return sum_of_lanes(sums.total);
 }
 
+/// The tile as floats: itself, or widened into `scratch` [kTile].
+TOKENDRAW_INLINE const float* as_floats(const float* elements, int, float*) { return elements; }
+
+template <class Element>
+TOKENDRAW_INLINE const float* as_floats(const Element* elements, int count, float* scratch) {
+  widen_tile(elements, count, scratch);
+  return scratch;
+}
+
+/// Out of line and for floats only: extreme temperatures and scores are rare.
+static double extreme_tile_sum(const float* scores, int count, const WeightConstants& constants) {
+  return tile_sum<false>(scores, count, constants);
+}
+
+template <class Element>
+TOKENDRAW_INLINE double tile_sum(const Element* elements, int count, const WeightConstants& constants) {
+  if (constants.plain) return tile_sum<true>(elements, count, constants);
+  alignas(64) float scratch[kTile];
+  return extreme_tile_sum(as_floats(elements, count, scratch), count, constants);
+}
+
 struct LineMaxima {
   Line max = filled_line(kMinusInfinity);
   Mask nan = no_lanes();
@@ -88,13 +109,12 @@ TOKENDRAW_INLINE bool finish_maxima(const LineMaxima& maxima, float* groups, flo
 
 // row [vocab] -> summaries [tiles], group_max [tiles, kGroupsPerTile]
 static bool scan_max(const RowView& row, TileSummary* summaries, float* group_max) {
-  return with_elements(row, [&](const auto* logits) {
-    alignas(64) float scratch[kTile];
+  return with_source(row, [&](auto source) {
     float unused[kGroupsPerTile];
     bool valid = true;
     for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
       float* groups = group_max ? group_max + tile * kGroupsPerTile : unused;
-      valid &= visit_tile(row, logits, tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+      valid &= visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
         valid &= finish_maxima(tile_maxima(elements, count), groups, &summaries[tile].max);
       });
     }
@@ -102,22 +122,24 @@ static bool scan_max(const RowView& row, TileSummary* summaries, float* group_ma
   });
 }
 
+/// False if the tile's largest score is no number or infinite.
+template <class Element>
+TOKENDRAW_INLINE bool summarize_tile(const Element* elements, int count, const Scale& scale, TileSummary* summary) {
+  float groups[kGroupsPerTile];
+  summary->sum = 0.0;
+  if (!finish_maxima(tile_maxima(elements, count), groups, &summary->max)) return false;
+  if (summary->max == kMinusInfinity) return true;
+  summary->sum = tile_sum(elements, count, weight_constants(reference_of(summary->max, scale), scale));
+  return true;
+}
+
 // row [vocab] -> summaries [tiles]
 static bool scan_sums(const RowView& row, const Scale& scale, TileSummary* summaries) {
-  return with_elements(row, [&](const auto* logits) {
-    alignas(64) float scratch[kTile];
-    float groups[kGroupsPerTile];
+  return with_source(row, [&](auto source) {
     bool valid = true;
     for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
-      valid &= visit_tile(row, logits, tile, scratch, [&](const auto* elements, int count) TOKENDRAW_INLINED {
-        TileSummary& summary = summaries[tile];
-        summary.sum = 0.0;
-        const bool finite = finish_maxima(tile_maxima(elements, count), groups, &summary.max);
-        valid &= finite;
-        if (!finite || summary.max == kMinusInfinity) return;
-        const WeightConstants constants = weight_constants(reference_of(summary.max, scale), scale);
-        summary.sum = constants.plain ? tile_sum<true>(elements, count, constants)
-                                      : tile_sum<false>(elements, count, constants);
+      valid &= visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
+        valid &= summarize_tile(elements, count, scale, &summaries[tile]);
       });
     }
     return valid;
