@@ -88,35 +88,26 @@ struct alignas(64) Block {
   std::int64_t strides[kMaxDimensions];
 };
 
-std::size_t byte_count(Dtype dtype, const std::vector<std::int64_t>& shape) {
-  ArrayView view;
-  view.dtype = dtype;
-  view.ndim = static_cast<int>(shape.size());
-  std::copy(shape.begin(), shape.end(), view.shape);
-  return static_cast<std::size_t>(check_extents(view, "result")) * size_of(dtype);
-}
-
 Block* new_block(Dtype dtype, const std::vector<std::int64_t>& shape) {
-  const std::size_t bytes = sizeof(Block) + byte_count(dtype, shape);
+  check_ndim(static_cast<std::int64_t>(shape.size()), "result");
+  ArrayView layout;
+  layout.dtype = dtype;
+  layout.ndim = static_cast<int>(shape.size());
+  std::copy(shape.begin(), shape.end(), layout.shape);
+  const auto elements = static_cast<std::size_t>(check_extents(layout, "result"));
+  set_compact_strides(layout);
+
+  const std::size_t bytes = sizeof(Block) + elements * size_of(dtype);
   void* memory = std::aligned_alloc(alignof(Block), (bytes + alignof(Block) - 1) & ~(alignof(Block) - 1));
   if (memory == nullptr) throw std::bad_alloc();
   auto* block = new (memory) Block;
-  std::int64_t stride = 1;
-  for (std::size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) {
-    block->shape[axis] = shape[axis];
-    block->strides[axis] = stride;
-  }
+  std::copy_n(layout.shape, layout.ndim, block->shape);
+  std::copy_n(layout.strides, layout.ndim, block->strides);
   block->managed = {{dlpack::kMajorVersion, dlpack::kMinorVersion},
                     nullptr,
                     [](dlpack::VersionedTensor* managed) { std::free(managed); },
                     0,
-                    {block + 1,
-                     {dlpack::kCpu, 0},
-                     static_cast<std::int32_t>(shape.size()),
-                     dlpack_dtype(dtype),
-                     block->shape,
-                     block->strides,
-                     0}};
+                    {block + 1, {dlpack::kCpu, 0}, layout.ndim, dlpack_dtype(dtype), block->shape, block->strides, 0}};
   return block;
 }
 
@@ -129,7 +120,7 @@ py::object new_exchanged(const dlpack::ExchangeTable& table, Dtype dtype, const 
   return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
 }
 
-// For a torch older than its exchange table (2.9).
+// For a torch from before the exchange table.
 py::object new_torch(const py::object& torch, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
   py::tuple extents(shape.size());
   for (std::size_t axis = 0; axis < shape.size(); ++axis) extents[axis] = shape[axis];
