@@ -12,7 +12,7 @@ from tokendraw._core import _check_filters
 
 __all__ = ["SamplingParams"]
 
-Real: TypeAlias = Any
+Real: TypeAlias = Any  # a number, or an array or sequence of them
 Integer: TypeAlias = Any
 
 
@@ -75,12 +75,11 @@ class SamplingParams:
         return all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
     def __hash__(self) -> int:
-        return hash(tuple(np.asarray(value).tobytes() for value in self.as_dict().values() if value is not None))
+        values = [value for value in self.as_dict().values() if value is not None]
+        return hash(tuple(np.asarray(value, dtype=np.float64).tobytes() for value in values))
 
     def __repr__(self) -> str:
-        changed = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)
-            if not np.array_equal(getattr(self, field.name), field.default)
-        ]
+        defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(self)}
+        given = self.as_dict().items()
+        changed = [f"{name}={value!r}" for name, value in given if not np.array_equal(value, defaults[name])]
         return f"SamplingParams({', '.join(changed)})"

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+import numpy as np
+import pytest
+import tokendraw as td
+
+
+@pytest.fixture
+def logits():
+    return np.random.default_rng(5).normal(size=(3, 500)).astype(np.float32)
+
+
+def test_params_hold_what_sample_takes(logits):
+    params = td.SamplingParams(temperature=0.7, top_k=40, top_p=0.9, min_p=0.01)
+    assert params.as_dict() == {"temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.01}
+    by_params = td.sample(logits, params=params, seed=3)
+    assert by_params.tolist() == td.sample(logits, **params.as_dict(), seed=3).tolist()
+
+
+def test_a_keyword_goes_before_params(logits):
+    params = td.SamplingParams(temperature=0.0)
+    assert td.sample(logits, params=params, seed=1).tolist() == td.greedy(logits).tolist()
+    warm = td.sample(logits, params=params, temperature=1.0, seed=1)
+    assert warm.tolist() == td.sample(logits, seed=1).tolist()
+
+
+def test_params_take_one_value_per_row(logits):
+    params = td.SamplingParams(temperature=[0.0, 1.0, 0.5], top_k=np.array([0, 1, 3]))
+    tokens = td.sample(logits, params=params, seed=[4, 4, 4])
+    best = td.greedy(logits)
+    assert tokens[:2].tolist() == best[:2].tolist()
+    alone = td.sample(logits[2], temperature=0.5, top_k=3, seed=4, stream=0)
+    assert tokens[2] == alone
+
+
+def test_params_for_other_rows_are_refused(logits):
+    params = td.SamplingParams(temperature=[0.5, 1.0])
+    with pytest.raises(ValueError, match=r"temperature must have one value per row \(3\), got 2"):
+        td.sample(logits, params=params)
+
+
+def test_params_do_not_change():
+    params = td.SamplingParams(top_k=4)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        params.top_k = 5
+    assert params.replace(top_k=5).top_k == 5
+    assert params.top_k == 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"top_p": 0.0}, ValueError, r"top_p must be in \(0, 1\], got 0"),
+        ({"top_p": [0.5, 1.5]}, ValueError, r"top_p must be in \(0, 1\], got 1.5 \(row 1\)"),
+        ({"temperature": -1.0}, ValueError, "temperature must be finite and >= 0, got -1"),
+        ({"min_p": [0.0, 0.1, 2.0]}, ValueError, r"min_p must be in \[0, 1\], got 2 \(row 2\)"),
+        ({"top_k": -3}, ValueError, "top_k must be >= 0, got -3"),
+        ({"top_k": 2.0}, TypeError, "top_k must be an integer, or an array with one per row, got float"),
+        (
+            {"temperature": "hot"},
+            TypeError,
+            "temperature must be a number, or an array with one per row, got str",
+        ),
+    ],
+)
+def test_params_are_checked_when_made(parameters, error, message):
+    with pytest.raises(error, match=message):
+        td.SamplingParams(**parameters)
+
+
+def test_equal_params_are_equal():
+    assert td.SamplingParams(top_k=[1, 2]) == td.SamplingParams(top_k=np.array([1, 2]))
+    assert td.SamplingParams(top_k=1) != td.SamplingParams(top_k=2)
+    assert td.SamplingParams(top_k=1) != "top_k=1"
+    assert hash(td.SamplingParams(top_k=1)) == hash(td.SamplingParams(top_k=np.int32(1), top_p=1))
+
+
+def test_something_else_is_no_params(logits):
+    with pytest.raises(TypeError, match="params must be a SamplingParams, got dict"):
+        td.sample(logits, params={"top_k": 1})
+
+
+def test_sampler_counts_its_steps(logits):
+    sampler = td.Sampler(top_k=100, seed=9)
+    drawn = [sampler(logits).tolist() for _ in range(3)]
+    assert drawn == [td.sample(logits, top_k=100, seed=9, step=step).tolist() for step in range(3)]
+    sampler.step = 1
+    assert sampler(logits).tolist() == drawn[1]
+
+
+def test_sampler_takes_arguments_of_a_call(logits):
+    sampler = td.Sampler(td.SamplingParams(temperature=0.5), min_p=0.1, seed=2)
+    mask = np.zeros(500, dtype=bool)
+    mask[[7, 8]] = True
+    out = np.empty(3, dtype=np.int64)
+    assert sampler(logits, mask=mask, out=out) is out
+    assert set(out.tolist()) <= {7, 8}
+    assert sampler.params == td.SamplingParams(temperature=0.5, min_p=0.1)
+
+
+def test_samplers_without_a_seed_differ(logits):
+    wide = np.zeros(100_000, dtype=np.float32)
+    assert td.Sampler().seed != td.Sampler().seed
+    assert td.sample(wide) != td.sample(wide) or td.sample(wide) != td.sample(wide)
+    assert "top_k=3" in repr(td.Sampler(top_k=3, seed=1))
