@@ -4,11 +4,13 @@
 import dataclasses
 import functools
 import importlib.metadata
+import operator
 import os
 import re
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -170,6 +172,16 @@ def test_samples_are_printed_one_after_the_other(capsys):
     assert generated(capsys, "--samples", "3") == "\n".join(blocks)
 
 
+def test_no_sample_waits_for_a_later_one():
+    drawn = [(0, None), (1, "eos"), (2, None), (0, "eos"), (2, None), (2, "eos")]
+    stream = iter([types.SimpleNamespace(index=index, finish_reason=reason) for index, reason in drawn])
+    left = []
+    for tokens in cli._one_after_the_other(stream, 3):
+        for token in tokens:
+            left.append((token.index, operator.length_hint(stream)))
+    assert left == [(0, 5), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0)]
+
+
 @pytest.mark.parametrize(("option", "stop"), [("e", "e"), (r"\n", "\n"), (r"\\", "\\")])
 def test_text_ends_before_a_stop_string(capsys, option, stop):
     whole = generated(capsys, "--no-echo", "--max-new-tokens", "60").removesuffix("\n")
@@ -196,9 +208,13 @@ def test_the_backward_model_writes_before_the_prompt(capsys):
 
 def test_color_shades_the_same_text(capsys):
     pytest.importorskip("rich", reason="rich is not installed")
-    shaded = generated(capsys, "--color")
-    assert "\x1b[38;2;0;0;0;48;2;" in shaded
-    assert re.sub(r"\x1b\[[\d;]*m", "", shaded) == generated(capsys)
+    shaded = generated(capsys, "--color", "--no-echo", "--temperature", "0")
+    assert re.sub(r"\x1b\[[\d;]*m", "", shaded) == generated(capsys, "--no-echo", "--temperature", "0")
+    [found] = td.generate(embedded("kjv"), PROMPT, max_new_tokens=12, temperature=0)
+    backgrounds = re.findall(r"48;2;(\d+);(\d+);(\d+)m", shaded)
+    assert ["#" + bytes(map(int, color)).hex() for color in backgrounds] == [
+        cli._background(logprob) for logprob in found.raw_logprobs
+    ]
 
 
 def test_color_without_rich_is_plain_text_and_a_hint(capsys, monkeypatch):
