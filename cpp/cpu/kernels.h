@@ -18,7 +18,7 @@ struct TileSummary {
 /// Maxima of kGroupsPerTile interleaved parts of a tile: group = token index mod kGroupsPerTile.
 inline constexpr int kGroupsPerTile = 8;
 
-constexpr std::int64_t count_tiles(std::int64_t vocab) { return (vocab + kTile - 1) / kTile; }
+TOKENDRAW_INLINE constexpr std::int64_t count_tiles(std::int64_t vocab) { return (vocab + kTile - 1) / kTile; }
 
 struct Kernels {
   /// summaries[tile].max, and group_max [tiles, kGroupsPerTile] unless null. False if the logits hold NaN or +inf.

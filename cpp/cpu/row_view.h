@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/inline.h"
 #include "plan/token_bias.h"
 
 namespace tokendraw::cpu {
@@ -21,7 +22,7 @@ struct RowView {
   const TokenBias* token_bias = nullptr;  // [token_bias_count], by ascending token
   std::int64_t token_bias_count = 0;
 
-  bool edited() const { return allowed || allowed_bits || bias || token_bias; }
+  TOKENDRAW_INLINED bool edited() const { return allowed || allowed_bits || bias || token_bias; }
 
   RowView without_edits() const {
     RowView raw;
