@@ -50,12 +50,11 @@ std::int64_t integer_of(py::handle value, const char* name) {
 }
 
 std::uint64_t unsigned_of(py::handle value, const char* name) {
-  const auto refuse = [&] { value_error(std::string(name) + " must be in [0, 2^64), got " + repr_of(value)); };
   const unsigned long long number = PyLong_AsUnsignedLongLong(value.ptr());
   if (number == static_cast<unsigned long long>(-1) && PyErr_Occurred()) {
     if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
     PyErr_Clear();
-    refuse();
+    value_error(std::string(name) + " must be " + counter_rule(name) + ", got " + repr_of(value));
   }
   return number;
 }
@@ -119,7 +118,9 @@ void check_sign(py::handle array, py::handle target, const char* name) {
   const auto kind = array.attr("dtype").attr("kind").cast<std::string>();
   const auto wanted = target.cast<std::string>();
   if (kind == "i" && wanted == "uint64" && array.attr("min")().cast<std::int64_t>() < 0) {
-    value_error(std::string(name) + " must be in [0, 2^64), got " + repr_of(array.attr("min")().attr("item")()));
+    value_error(std::string(name) + " must be " + counter_rule(name) + ", got " +
+                repr_of(array.attr("min")().attr("item")()) + " (row " +
+                py::str(array.attr("argmin")()).cast<std::string>() + ")");
   }
   if (kind == "u" && wanted == "int64" && array.attr("max")().cast<std::uint64_t>() >> 63 != 0) {
     value_error(std::string(name) + " must fit in 64 bits, got " + repr_of(array.attr("max")().attr("item")()));
@@ -248,7 +249,9 @@ void parse_logits(py::handle value, ParsedRequest& parsed) {
   parsed.library = view.library;
 }
 
+/// Spare bits of the last word are nobody's: a full mask is words of -1. Only a mask of more words means more tokens.
 void check_bits_past_vocab(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
+  if (edits.allowed_words <= (vocab + 31) / 32) return;
   for (std::int64_t row = 0; row < (edits.allowed_bits_stride == 0 ? 1 : rows); ++row) {
     const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
     for (std::int64_t word = vocab / 32; word < edits.allowed_words; ++word) {

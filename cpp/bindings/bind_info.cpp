@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What this build is, and the private hooks of the tests.
-#include <cstdlib>
 #include <tuple>
 
 #include "bindings/bind.h"
@@ -41,8 +40,6 @@ std::tuple<Word, Word, Word, Word> philox(std::tuple<Word, Word, Word, Word> cou
 }  // namespace
 
 void bind_info(py::module_& module) {
-  if (const char* isa = std::getenv("TOKENDRAW_ISA")) cpu::select_isa(isa);
-  cpu::default_threads();
   module.attr("__version__") = TOKENDRAW_VERSION;
   module.def("build_info", &build_info, R"(What this build of tokendraw is and where it runs.
 
@@ -51,6 +48,11 @@ Returns
 dict
     version; isa (in use) and isas (all that this build holds and this processor runs; the environment's TOKENDRAW_ISA
     takes one); cuda (whether a CUDA backend is built in); threads (the default; TOKENDRAW_THREADS sets it); compiler.
+
+Raises
+------
+ValueError
+    If TOKENDRAW_ISA or TOKENDRAW_THREADS names what this machine does not have; every other call raises it too.
 
 Examples
 --------

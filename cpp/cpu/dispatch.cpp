@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which instruction set runs: chosen once from what the processor offers, or by name.
 #include <atomic>
+#include <cstdlib>
 #include <stdexcept>
 
 #include "cpu/isa.h"
@@ -38,8 +39,23 @@ std::vector<Isa> find_isas() {
   return isas;
 }
 
+const Isa& named_isa(const std::string& name) {
+  std::string known;
+  for (const Isa& isa : supported_isas()) {
+    if (name == isa.name) return isa;
+    known += (known.empty() ? "" : ", ") + std::string(isa.name);
+  }
+  throw std::invalid_argument("TOKENDRAW_ISA must be one of " + known + " on this machine, got " + name);
+}
+
+const Isa& initial_isa() {
+  const char* name = std::getenv("TOKENDRAW_ISA");
+  return name ? named_isa(name) : supported_isas().back();
+}
+
+// Read on first use and not on import, so that a command can report a wrong name in one line.
 std::atomic<const Isa*>& active() {
-  static std::atomic<const Isa*> isa{&supported_isas().back()};
+  static std::atomic<const Isa*> isa{&initial_isa()};
   return isa;
 }
 
@@ -52,16 +68,6 @@ const std::vector<Isa>& supported_isas() {
 
 const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 
-void select_isa(const std::string& name) {
-  std::string known;
-  for (const Isa& isa : supported_isas()) {
-    if (name == isa.name) {
-      active().store(&isa, std::memory_order_relaxed);
-      return;
-    }
-    known += (known.empty() ? "" : ", ") + std::string(isa.name);
-  }
-  throw std::invalid_argument("TOKENDRAW_ISA must be one of " + known + " on this machine, got " + name);
-}
+void select_isa(const std::string& name) { active().store(&named_isa(name), std::memory_order_relaxed); }
 
 }  // namespace tokendraw::cpu

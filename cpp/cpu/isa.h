@@ -21,7 +21,8 @@ struct Isa {
 /// What this build holds and this processor runs, best last; "scalar" is always first.
 const std::vector<Isa>& supported_isas();
 
-/// The table in use: the best one, or the one that `select_isa` took last.
+/// The table in use: the one that `select_isa` took last, else the environment's TOKENDRAW_ISA, else the best.
+/// Throws std::invalid_argument where the environment names another.
 const Isa& active_isa();
 
 /// Throws std::invalid_argument where the name is not in `supported_isas()`.

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <stdexcept>
+#include <string_view>
 
 namespace tokendraw {
 namespace {
@@ -24,6 +25,9 @@ std::string in_row(bool varies, std::int64_t row) { return varies ? " (row " + s
 std::string text_of(double value) { return shown(value); }
 std::string text_of(std::int64_t value) { return std::to_string(value); }
 
+/// How much of Philox's key or counter an argument fills.
+int bits_of(std::string_view name) { return name == "stream" ? 56 : name == "step" ? 32 : 64; }
+
 template <class T, class Legal>
 void check(StepIndex step, const PerRow<T>& values, std::int64_t rows, Legal legal) {
   const std::int64_t count = values.varies() ? rows : 1;
@@ -32,11 +36,12 @@ void check(StepIndex step, const PerRow<T>& values, std::int64_t rows, Legal leg
   }
 }
 
-void check_below(const char* name, const PerRow<std::uint64_t>& values, int bits, std::int64_t rows) {
+void check_below(std::string_view name, const PerRow<std::uint64_t>& values, std::int64_t rows) {
+  const int bits = bits_of(name);
   const std::int64_t count = values.varies() ? rows : 1;
   for (std::int64_t row = 0; row < count; ++row) {
     if (values[row] >> bits == 0) continue;
-    throw std::invalid_argument(std::string(name) + " must be in [0, 2^" + std::to_string(bits) + "), got " +
+    throw std::invalid_argument(std::string(name) + " must be " + counter_rule(name) + ", got " +
                                 std::to_string(values[row]) + in_row(values.varies(), row));
   }
 }
@@ -56,6 +61,8 @@ std::string shown(double value) {
   return {text, end.ptr};
 }
 
+std::string counter_rule(std::string_view name) { return "in [0, 2^" + std::to_string(bits_of(name)) + ")"; }
+
 void check_params(const FilterParams& params, std::int64_t rows) {
   check(kTemperature, params.temperature, rows, [](double t) { return std::isfinite(t) && t >= 0.0; });
   check(kTopK, params.top_k, rows, [](std::int64_t k) { return k >= 0; });
@@ -64,8 +71,8 @@ void check_params(const FilterParams& params, std::int64_t rows) {
 }
 
 void check_randomness(const Randomness& randomness, std::int64_t rows) {
-  check_below("stream", randomness.stream, 56, rows);
-  check_below("step", randomness.step, 32, rows);
+  check_below("stream", randomness.stream, rows);
+  check_below("step", randomness.step, rows);
 }
 
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "plan/request.h"
 #include "plan/steps.h"
@@ -12,6 +13,9 @@ namespace tokendraw {
 /// Throws std::invalid_argument, in one sentence with the rule, the value and the row, unless all parameters are legal.
 void check_params(const FilterParams& params, std::int64_t rows);
 void check_randomness(const Randomness& randomness, std::int64_t rows);
+
+/// What `seed`, `stream` or `step` must be, as messages say it.
+std::string counter_rule(std::string_view name);
 
 /// A bias may be -inf, never +inf or NaN; a biased token must be in the vocabulary. `rows` counts the rows of a dense bias.
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);

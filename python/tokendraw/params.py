@@ -20,8 +20,8 @@ Integer: TypeAlias = Any
 class SamplingParams:
     """Parameters of the steps, checked when made and never changed.
 
-    Every parameter is a scalar, or an array with one value per row of the logits it will be used with. A step at its
-    default changes nothing.
+    Every parameter is a scalar, or an array with one value per row of the logits it will be used with. A step
+    at its default changes nothing.
 
     Parameters
     ----------

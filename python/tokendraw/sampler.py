@@ -30,7 +30,8 @@ class Draws(NamedTuple):
     valid : bool
         Whether the row could be drawn from.
     top_tokens, top_logprobs : int32 and float32 [..., logprobs]
-        The first tokens of the total order after mask and bias; -inf where a step removed one, -1 past the last.
+        The first tokens of the total order after mask and bias; -inf where a step removed one, -1 past the
+        last.
     """
 
     tokens: Any
