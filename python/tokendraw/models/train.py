@@ -398,8 +398,10 @@ def _train_file(options: argparse.Namespace) -> None:
     weights = train(learned, tokenizer, settings)
     metadata = {"text": options.text.name, **vars(settings), "torch": _import_torch().__version__}
     write_model(options.output, weights, tokenizer, metadata)
+    # The score is that of the file as it will be read, with quantised weights; then it becomes part of it.
+    score = _print_score(str(options.output), read_model(options.output), held_out)
+    write_model(options.output, weights, tokenizer, {**metadata, "bits_per_byte": round(score, 4)})
     print(f"{options.output}: {options.output.stat().st_size:,} bytes")
-    _print_score(str(options.output), read_model(options.output), held_out)
 
 
 def _evaluate_file(options: argparse.Namespace) -> None:
@@ -408,11 +410,12 @@ def _evaluate_file(options: argparse.Namespace) -> None:
         _print_score(name, load(name), held_out)
 
 
-def _print_score(name: str, model: GruModel, documents: Sequence[str]) -> None:
+def _print_score(name: str, model: GruModel, documents: Sequence[str]) -> float:
     size = sum(len(document.encode()) for document in documents)
     score = bits_per_byte(model, documents)
     held_out = f"{len(documents)} held-out documents, {size:,} bytes"
     print(f"{name}: {score:.4f} bits per byte on {held_out}", flush=True)
+    return score
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
