@@ -119,10 +119,10 @@ void write_row(Kept& kept, Transform transform, double temperature, float* out) 
     row.kernels.write_scores(row.view, cutoff, row.log_origin(), row.log_slope(), row.log_offset(mass), out);
     return;
   }
-  std::vector<double>& factors = row.work.sums;
+  Buffer<double>& factors = row.work.sums;
   for (std::int64_t tile = 0; tile < row.tiles(); ++tile) {
-    const bool empty = row.work.summaries[static_cast<std::size_t>(tile)].max < -FLT_MAX;
-    factors[static_cast<std::size_t>(tile)] = empty ? 0.0 : row.factor_of(tile) / mass;
+    const bool empty = row.work.summaries[tile].max < -FLT_MAX;
+    factors[tile] = empty ? 0.0 : row.factor_of(tile) / mass;
   }
   row.kernels.write_probs(row.view, row.scale, row.work.summaries.data(), cutoff, factors.data(), out);
 }
@@ -174,12 +174,12 @@ class CpuBackend final : public Backend {
       std::fill_n(values + row * k, k, valid ? -HUGE_VALF : kNan);
       std::fill_n(tokens + row * k, k, -1);
       if (!valid || k == 0) return;
-      std::vector<Candidate>& best = work.candidates;
+      Buffer<Candidate>& best = work.candidates;
       select_top_k(scanned, k, best);
       std::sort(best.begin(), best.end(), before);
-      for (std::size_t i = 0; i < best.size(); ++i) {
-        values[static_cast<std::size_t>(row * k) + i] = best[i].score;
-        tokens[static_cast<std::size_t>(row * k) + i] = best[i].token;
+      for (std::int64_t i = 0; i < best.size(); ++i) {
+        values[row * k + i] = best[i].score;
+        tokens[row * k + i] = best[i].token;
       }
     });
   }

@@ -95,15 +95,16 @@ double sum_of_run(const Row& row, Run run) {
 }
 
 Candidate draw_listed(Row& row, const Levels& levels) {
-  std::vector<Candidate>& listed = row.work.listed;
+  Buffer<Candidate>& listed = row.work.listed;
   if (listed.size() == 1) return listed.front();
-  std::vector<Candidate>& by_token = row.work.by_token;
-  by_token = listed;
+  Buffer<Candidate>& by_token = row.work.by_token;
+  by_token.resize(listed.size());
+  std::copy(listed.begin(), listed.end(), by_token.begin());
   std::sort(by_token.begin(), by_token.end(), [](Candidate a, Candidate b) { return a.token < b.token; });
-  const Candidate* end = by_token.data() + by_token.size();
+  const Candidate* end = by_token.end();
 
-  std::vector<double>& sums = row.work.sums;
-  std::size_t runs = 0;
+  Buffer<double>& sums = row.work.sums;
+  int runs = 0;
   sums.resize(std::max(sums.size(), by_token.size()));
   if (row.tiles() > 1) {
     for (const Candidate* at = by_token.data(); at != end;) {
@@ -112,7 +113,7 @@ Candidate draw_listed(Row& row, const Levels& levels) {
       at = run.end;
     }
   }
-  int chosen = runs > 1 ? pick(sums.data(), static_cast<int>(runs), levels.tile()) : 0;
+  int chosen = runs > 1 ? pick(sums.data(), runs, levels.tile()) : 0;
   Run run = run_from(by_token.data(), end);
   for (; chosen > 0; --chosen) run = run_from(run.end, end);
 

@@ -37,9 +37,10 @@ RowStatus Kept::scan() {
 }
 
 void Kept::list() {
-  std::vector<Candidate>& listed = row_.work.listed;
+  Buffer<Candidate>& listed = row_.work.listed;
   if (steps_.temperature == 0.0) {
-    listed.assign(1, row_.first());
+    listed.resize(1);
+    listed.front() = row_.first();
     return;
   }
   select_top_k(row_, steps_.top_k, listed);
@@ -48,19 +49,18 @@ void Kept::list() {
 }
 
 void Kept::narrow_list() {
-  std::vector<Candidate>& listed = row_.work.listed;
+  Buffer<Candidate>& listed = row_.work.listed;
   if (has_top_p()) {
-    std::vector<float>& scores = row_.work.scores;
-    std::vector<float>& weights = row_.work.weights;
+    Buffer<float>& scores = row_.work.scores;
+    Buffer<float>& weights = row_.work.weights;
     scores.resize(listed.size());
     weights.resize(listed.size());
     std::transform(listed.begin(), listed.end(), scores.begin(), [](Candidate c) { return c.score; });
-    const auto count = static_cast<std::int64_t>(listed.size());
-    row_.weigh(scores.data(), count, weights.data());
-    listed.resize(static_cast<std::size_t>(count_top_p(weights.data(), count, steps_.top_p_share)));
+    row_.weigh(scores.data(), scores.size(), weights.data());
+    listed.resize(count_top_p(weights.data(), weights.size(), steps_.top_p_share));
   }
   const float floor = min_p_cutoff().score;
-  while (listed.back().score < floor) listed.pop_back();
+  while (listed.back().score < floor) listed.resize(listed.size() - 1);
 }
 
 Cutoff Kept::min_p_cutoff() const {
@@ -108,7 +108,7 @@ double Kept::mass() {
 }
 
 std::int64_t Kept::count() {
-  return listed_ ? static_cast<std::int64_t>(row_.work.listed.size()) : row_.count(cutoff());
+  return listed_ ? row_.work.listed.size() : row_.count(cutoff());
 }
 
 }  // namespace tokendraw::cpu

@@ -45,10 +45,10 @@ void write_best(Kept& kept, std::int64_t count, std::int32_t* tokens, float* log
   const double mass = kept.mass();
   const std::int64_t kept_count = kept.count();
   row.scan(Scan::kGroupMaxima);
-  std::vector<Candidate>& best = row.work.candidates;
+  Buffer<Candidate>& best = row.work.candidates;
   select_top_k(row, count, best);
   std::sort(best.begin(), best.end(), before);
-  for (std::size_t i = 0; i < best.size(); ++i) {
+  for (std::int64_t i = 0; i < best.size(); ++i) {
     tokens[i] = best[i].token;
     if (keeps(cutoff, best[i].score, best[i].token)) logprobs[i] = logprob_of(row, best[i], mass, kept_count);
   }
@@ -59,16 +59,16 @@ KeptRow list_kept(Kept& kept) {
   const Cutoff cutoff = kept.cutoff();
   const double mass = kept.mass();
   const std::int64_t count = kept.count();
-  std::vector<Candidate>& found = row.work.candidates;
+  Buffer<Candidate>& found = row.work.candidates;
   found.resize(2 * kTile);
   KeptRow list;
   list.tokens.reserve(static_cast<std::size_t>(count));
   list.logprobs.reserve(static_cast<std::size_t>(count));
   for (std::int64_t tile = 0; tile < row.tiles();) {
     const std::int64_t read = row.kernels.collect(row.view, row.work.summaries.data(), cutoff.score, FLT_MAX, &tile,
-                                                  found.data(), static_cast<std::int64_t>(found.size()));
+                                                  found.data(), found.size());
     for (std::int64_t i = 0; i < read; ++i) {
-      const Candidate candidate = found[static_cast<std::size_t>(i)];
+      const Candidate candidate = found[i];
       if (!keeps(cutoff, candidate.score, candidate.token)) continue;
       list.tokens.push_back(candidate.token);
       list.logprobs.push_back(logprob_of(row, candidate, mass, count));

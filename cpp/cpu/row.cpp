@@ -22,16 +22,15 @@ RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
 }  // namespace
 
 RowStatus Row::scan(Scan what) {
-  const auto count = static_cast<std::size_t>(tiles());
-  work.summaries.resize(count);
-  work.sums.resize(count);
+  work.summaries.resize(tiles());
+  work.sums.resize(tiles());
   bool finite = false;
   if (what == Scan::kSums) {
     finite = kernels.scan_sums(view, scale, work.summaries.data());
   } else {
     float* groups = nullptr;
     if (what == Scan::kGroupMaxima) {
-      work.group_max.resize(count * kGroupsPerTile);
+      work.group_max.resize(tiles() * kGroupsPerTile);
       groups = work.group_max.data();
     }
     finite = kernels.scan_max(view, work.summaries.data(), groups);
@@ -47,7 +46,7 @@ RowStatus Row::scan(Scan what) {
 
 Candidate Row::first() const {
   std::int64_t tile = 0;
-  while (work.summaries[static_cast<std::size_t>(tile)].max != max_) ++tile;
+  while (work.summaries[tile].max != max_) ++tile;
   kernels.tile_scores(view, tile, work.tile);
   std::int64_t token = 0;
   while (work.tile[token] != max_) ++token;
@@ -55,7 +54,7 @@ Candidate Row::first() const {
 }
 
 double Row::factor_of(std::int64_t tile) const {
-  const TileReference reference = reference_of(work.summaries[static_cast<std::size_t>(tile)].max, scale);
+  const TileReference reference = reference_of(work.summaries[tile].max, scale);
   return exp2_double(exponent_between(reference, reference_, scale));
 }
 
@@ -64,10 +63,9 @@ double Row::mass(Cutoff cutoff) {
   if (!whole) kernels.cut_sums(view, scale, work.summaries.data(), cutoff, work.sums.data());
   double total = 0.0;
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {
-    const auto i = static_cast<std::size_t>(tile);
-    const double sum = whole ? work.summaries[i].sum : work.sums[i];
-    work.sums[i] = sum > 0.0 ? sum * factor_of(tile) : 0.0;
-    total += work.sums[i];
+    const double sum = whole ? work.summaries[tile].sum : work.sums[tile];
+    work.sums[tile] = sum > 0.0 ? sum * factor_of(tile) : 0.0;
+    total += work.sums[tile];
   }
   return total;
 }

@@ -30,7 +30,7 @@ class Row {
   void weigh(const float* scores, std::int64_t count, float* weights) const;
 
   WeightConstants constants_of(std::int64_t tile) const {
-    return weight_constants(reference_of(work.summaries[static_cast<std::size_t>(tile)].max, scale), scale);
+    return weight_constants(reference_of(work.summaries[tile].max, scale), scale);
   }
 
   /// The units of a tile's weights in units of the row: a factor.

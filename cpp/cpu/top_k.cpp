@@ -10,9 +10,9 @@ namespace {
 /// A lower bound of the k-th largest score: k groups have a maximum at least as large. Found by bisection between the
 /// extremes of the group maxima; any bound is right, a tight one leaves fewer candidates.
 float floor_of_top_k(const Row& row, std::int64_t k) {
-  const std::vector<float>& groups = row.work.group_max;
+  const Buffer<float>& groups = row.work.group_max;
   const auto count_from = [&](float floor) {
-    return row.kernels.count_at_least(groups.data(), static_cast<std::int64_t>(groups.size()), floor);
+    return row.kernels.count_at_least(groups.data(), groups.size(), floor);
   };
   float low = row.max();
   for (const float group : groups) low = group < low && group >= -FLT_MAX ? group : low;
@@ -33,17 +33,16 @@ float floor_of_top_k(const Row& row, std::int64_t k) {
   return low;
 }
 
-void keep_best(std::vector<Candidate>& found, std::int64_t count, std::int64_t k) {
-  const auto begin = found.begin();
-  std::nth_element(begin, begin + (k - 1), begin + count, before);
+void keep_best(Buffer<Candidate>& found, std::int64_t count, std::int64_t k) {
+  std::nth_element(found.begin(), found.begin() + (k - 1), found.begin() + count, before);
 }
 
 }  // namespace
 
-void select_top_k(Row& row, std::int64_t k, std::vector<Candidate>& found) {
+void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found) {
   k = std::min(k, row.view.vocab);
   const std::int64_t capacity = 2 * k + 2 * kTile;
-  found.resize(static_cast<std::size_t>(capacity));
+  found.resize(capacity);
   float floor = floor_of_top_k(row, k);
   std::int64_t count = 0;
   for (std::int64_t tile = 0;;) {
@@ -53,11 +52,11 @@ void select_top_k(Row& row, std::int64_t k, std::vector<Candidate>& found) {
       keep_best(found, count, k);
       count = k;
       // Tokens read from here on have higher ids: they must beat the last one, not equal it.
-      floor = std::nextafter(found[static_cast<std::size_t>(k - 1)].score, HUGE_VALF);
+      floor = std::nextafter(found[k - 1].score, HUGE_VALF);
     }
     if (tile == row.tiles()) break;
   }
-  found.resize(static_cast<std::size_t>(count));
+  found.resize(count);
 }
 
 }  // namespace tokendraw::cpu

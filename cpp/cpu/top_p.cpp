@@ -69,31 +69,30 @@ class Nucleus {
 
   /// The boundary among the few tokens inside the bracket: estimated by adding weights, settled by the rule itself.
   Cutoff among(Bracket bracket) {
-    std::vector<Candidate>& inside = row_.work.candidates;
-    inside.resize(static_cast<std::size_t>(kMaxBetween + kTile));
+    Buffer<Candidate>& inside = row_.work.candidates;
+    inside.resize(kMaxBetween + kTile);
     std::int64_t tile = 0;
     const std::int64_t count =
         row_.kernels.collect(row_.view, row_.work.summaries.data(), next_above(bracket.low), bracket.high, &tile,
-                             inside.data(), static_cast<std::int64_t>(inside.size()));
-    inside.resize(static_cast<std::size_t>(count));
-    inside.erase(std::remove_if(inside.begin(), inside.end(),
-                                [&](Candidate c) { return !keeps(base_, c.score, c.token); }),
-                 inside.end());
+                             inside.data(), inside.size());
+    const Candidate* end = std::remove_if(inside.begin(), inside.begin() + count,
+                                          [&](Candidate c) { return !keeps(base_, c.score, c.token); });
+    inside.resize(end - inside.begin());
     std::sort(inside.begin(), inside.end(), before);
-    std::size_t last = estimate(inside, row_.mass(above(bracket.high)));
+    std::int64_t last = estimate(inside, row_.mass(above(bracket.high)));
     while (last + 1 < inside.size() && keeps_token(inside[last + 1])) ++last;
     while (last > 0 && !keeps_token(inside[last])) --last;
     return through(inside[last]);
   }
 
-  std::size_t estimate(const std::vector<Candidate>& inside, double mass) {
-    std::vector<float>& scores = row_.work.scores;
-    std::vector<float>& weights = row_.work.weights;
+  std::int64_t estimate(const Buffer<Candidate>& inside, double mass) {
+    Buffer<float>& scores = row_.work.scores;
+    Buffer<float>& weights = row_.work.weights;
     scores.resize(inside.size());
     weights.resize(inside.size());
     std::transform(inside.begin(), inside.end(), scores.begin(), [](Candidate c) { return c.score; });
-    row_.weigh(scores.data(), static_cast<std::int64_t>(scores.size()), weights.data());
-    std::size_t last = 0;
+    row_.weigh(scores.data(), scores.size(), weights.data());
+    std::int64_t last = 0;
     while (last + 1 < inside.size() && mass + static_cast<double>(weights[last]) < target_) {
       mass += static_cast<double>(weights[last++]);
     }

@@ -2,8 +2,6 @@
 // The shortest beginning of the total order that holds a given mass.
 #pragma once
 
-#include <vector>
-
 #include "cpu/row.h"
 
 namespace tokendraw::cpu {

@@ -2,22 +2,55 @@
 // What one thread needs for any row: grown on first use, never shrunk, so that steady state allocates nothing.
 #pragma once
 
-#include <vector>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 
 #include "cpu/kernels.h"
 
 namespace tokendraw::cpu {
 
+/// A vector that leaves new elements uninitialised: std::vector's zeros cost a third of a small call.
+template <class T>
+class Buffer {
+ public:
+  /// Growing beyond the capacity drops what the buffer held.
+  void resize(std::int64_t size) {
+    if (size > capacity_) {
+      data_.reset(new T[static_cast<std::size_t>(size)]);
+      capacity_ = size;
+    }
+    size_ = size;
+  }
+
+  std::int64_t size() const { return size_; }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  T* begin() { return data_.get(); }
+  T* end() { return data_.get() + size_; }
+  const T* begin() const { return data_.get(); }
+  const T* end() const { return data_.get() + size_; }
+  T& operator[](std::int64_t index) { return data_[static_cast<std::size_t>(index)]; }
+  const T& operator[](std::int64_t index) const { return data_[static_cast<std::size_t>(index)]; }
+  T& front() { return *begin(); }
+  T& back() { return *(end() - 1); }
+
+ private:
+  std::unique_ptr<T[]> data_;
+  std::int64_t size_ = 0;
+  std::int64_t capacity_ = 0;
+};
+
 struct Workspace {
-  std::vector<TileSummary> summaries;
-  std::vector<TileSummary> raw_summaries;
-  std::vector<float> group_max;
-  std::vector<double> sums;
-  std::vector<Candidate> listed;      // the kept tokens of a short row, in the total order
-  std::vector<Candidate> candidates;  // whatever a selection is narrowing
-  std::vector<Candidate> by_token;
-  std::vector<float> scores;
-  std::vector<float> weights;
+  Buffer<TileSummary> summaries;
+  Buffer<TileSummary> raw_summaries;
+  Buffer<float> group_max;
+  Buffer<double> sums;
+  Buffer<Candidate> listed;      // the kept tokens of a short row, in the total order
+  Buffer<Candidate> candidates;  // whatever a selection is narrowing
+  Buffer<Candidate> by_token;
+  Buffer<float> scores;
+  Buffer<float> weights;
   alignas(64) float tile[kTile];
 };
 
