@@ -3,8 +3,8 @@
 
     TOKENDRAW_THREADS=1 pytest bench/bench_sample.py
 
-One thread everywhere. A budget is met when the 95 % interval of the ratio includes it or lies below; the machine
-has to be calm. `--benchmark-json=FILE` keeps the rounds, `-k top_p` takes a part.
+One thread everywhere. A budget is met when the 95 % interval of the ratio includes it or lies below; the
+machine has to be calm. `--benchmark-json=FILE` keeps the rounds, `-k top_p` takes a part.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def sample_with_numpy(
 
 
 def test_numpy_draws_from_the_same_tokens(logits_of: Callable[..., Rows]):
-    """What is timed against must do the job: over many draws it yields the kept tokens, all but the rarest."""
+    """What is timed against must do the job: over many draws it yields all but the rarest kept tokens."""
     logits = logits_of("peaked", BATCH)[:4]
     kept = td.kept_set(logits, **MAIN)
     drawn = np.stack([sample_with_numpy(logits, **MAIN, random=np.random.default_rng(i)) for i in range(300)])

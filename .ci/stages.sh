@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# What .ci/run and .ci/nightly share: a clean checkout, environments, and stages that are timed and named when they fail.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/tokendraw-ci.XXXXXX")
+checkout=$work/checkout
+logs=$work/logs
+stage_name="preparation"
+stage_table=()
+pytest_lines=()
+
+finish() {
+  local status=$?
+  ((status == 0)) || echo "FAILED in stage: $stage_name (exit code $status)" >&2
+  rm -rf "$work"
+  exit "$status"
+}
+trap finish EXIT
+
+# stage NAME COMMAND...: runs it with its output shown and kept, and notes its seconds and pytest's closing line.
+stage() {
+  stage_name=$1
+  shift
+  local log="$logs/${stage_name// /-}.log" start=$SECONDS closing
+  echo
+  echo "=== $stage_name"
+  "$@" 2>&1 | tee "$log"
+  stage_table+=("$(printf '%6d s  %s' $((SECONDS - start)) "$stage_name")")
+  closing=$(grep -E '^=+ .*(passed|failed|error|skipped|deselected).* in .*=+$' "$log" | tail -n 1 || true)
+  [[ -z $closing ]] || pytest_lines+=("$closing")
+}
+
+report() {
+  echo
+  echo "=== all stages passed"
+  printf '%s\n' "${stage_table[@]}"
+  printf '%6d s  together\n' "$SECONDS"
+  ((${#pytest_lines[@]} == 0)) || printf '%s\n' "${pytest_lines[@]}"
+}
+
+# What is committed, as a stranger receives it.
+check_out() {
+  mkdir -p "$logs"
+  git -c safe.directory='*' clone --quiet --no-hardlinks "$root" "$checkout"
+  cd "$checkout"
+  echo "commit $(git rev-parse --short HEAD), $(nproc) processors, $(${CXX:-c++} --version | head -n 1)"
+  export TOKENDRAW_CI=1 HYPOTHESIS_STORAGE_DIRECTORY=$work/hypothesis PIP_DISABLE_PIP_VERSION_CHECK=1
+  unset TOKENDRAW_ISA TOKENDRAW_THREADS
+}
+
+# new_environment NAME [PACKAGE...]: a virtual environment in $work/NAME, and it alone on the path.
+plain_path=$PATH
+new_environment() {
+  local name=$1
+  shift
+  "${PYTHON:-python3}" -m venv "$work/$name"
+  use_environment "$name"
+  (($# == 0)) || python -m pip install --quiet "$@"
+}
+use_environment() { export PATH="$work/$1/bin:$plain_path"; }
