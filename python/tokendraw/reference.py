@@ -89,7 +89,7 @@ class Draws(NamedTuple):
 
 
 class KeptSet(NamedTuple):
-    """The kept tokens of all rows: row i holds `tokens[offsets[i]:offsets[i + 1]]`, in the total order."""
+    """The kept tokens of all rows: row i holds `tokens[offsets[i]:offsets[i + 1]]`, ascending."""
 
     tokens: NDArray[np.int32]
     logprobs: Floats
@@ -406,8 +406,8 @@ def draw_token(
 ) -> int:
     """Draw one token of the row that the steps left.
 
-    Where the cutoff of top_p is expensive, the first draw ignores it: a token inside the cutoff has the right
-    share there too, and one outside is drawn again from the inside.
+    Where no top_k of at most a tile makes the cutoff of top_p cheap, the first draw ignores it: a token
+    inside the cutoff has the right share there too, and one outside is drawn again from the inside.
 
     Examples
     --------
@@ -416,8 +416,8 @@ def draw_token(
     1
     """
     final = list(states.values())[-1]
-    is_small = 0 < parameters["top_k"] <= TILE
-    proposal = final if parameters["top_p"] >= 1 or is_small else states["top_k"]
+    is_bounded = 0 < parameters["top_k"] < min(TILE + 1, final.kept.size)
+    proposal = final if parameters["top_p"] >= 1 or is_bounded else states["top_k"]
     for attempt, row in enumerate((proposal, final)):
         blocks = [uniform(seed, stream, step, 3 * attempt + level) for level in range(3)]
         token = descend(row.weights, blocks)
@@ -736,7 +736,7 @@ def filter_logits(
 
 
 def kept_set(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[Filters]) -> KeptSet:
-    """Return the kept tokens of every row in the total order, with their log-probabilities.
+    """Return the kept tokens of every row, ascending, with their log-probabilities.
 
     Examples
     --------
@@ -750,7 +750,7 @@ def kept_set(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: U
     for result in _each_row(matrix, filters):
         faults.append(result.fault)
         if not result.fault:
-            tokens.append(result.final.order.astype(np.int32))
+            tokens.append(np.flatnonzero(result.final.kept).astype(np.int32))
             logprobs.append(result.final.logprobs[tokens[-1]])
         lengths.append(0 if result.fault else len(tokens[-1]))
     kept = KeptSet(np.concatenate(tokens), np.concatenate(logprobs), np.cumsum(lengths))
