@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random calls: none crashes, draws outside the kept set, writes its input or differs from the reference."""
+
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+import tokendraw as td
+from tests import adversarial, oracle
+
+LOGITS = {**adversarial.VALID, **adversarial.INVALID}
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Return logits, filters, and the place of a draw."""
+    size = draw(
+        st.one_of(st.integers(1, 80), st.integers(81, 4000), st.sampled_from(adversarial.SMALL_SIZES))
+    )
+    names = draw(st.lists(st.sampled_from(sorted(LOGITS)), min_size=1, max_size=4))
+    dtype = adversarial.DTYPES[draw(st.sampled_from(sorted(adversarial.DTYPES)))]
+    with np.errstate(over="ignore"):
+        logits = np.stack([LOGITS[name](size) for name in names]).astype(dtype)
+    filters = {
+        name: draw(st.one_of(values, st.lists(values, min_size=len(names), max_size=len(names))))
+        for name, values in PARAMETERS.items()
+        if draw(st.booleans())
+    }
+    filters |= draw(edits(len(names), size))
+    place = {
+        "seed": draw(st.integers(0, 2**64 - 1)),
+        "stream": draw(st.integers(0, 2**56 - 1)),
+        "step": draw(st.integers(0, 2**32 - 1)),
+    }
+    return logits, filters, place
+
+
+PARAMETERS = {
+    "temperature": st.one_of(st.floats(0, 3), st.sampled_from([0.0, 1e-300, 1e-6, 1.0, 1e30])),
+    "top_k": st.one_of(st.integers(0, 100), st.sampled_from([0, 1, 1023, 1024, 1025, 10**12])),
+    "top_p": st.one_of(st.floats(1e-6, 1), st.sampled_from([1e-300, 0.5, 0.9, 0.999, 1.0])),
+    "min_p": st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1e-30, 0.05, 1.0])),
+}
+
+
+@st.composite
+def edits(draw: st.DrawFn, rows: int, size: int) -> dict[str, Any]:
+    random = adversarial.generator(draw(st.integers(0, 2**32)))
+    kind = draw(st.sampled_from(["", "", "mask", "words", "bias", "token bias"]))
+    if kind == "mask":
+        return {"mask": random.random((rows, size)) < draw(st.sampled_from([0.02, 0.5, 0.98]))}
+    if kind == "words":
+        words = draw(st.integers(1, -(-size // 32)))
+        return {"mask": random.integers(-(2**31), 2**31, (rows, words), dtype=np.int32)}
+    if kind == "bias":
+        bias = np.where(random.random(size) < 0.1, -np.inf, random.normal(0, 3, size))
+        return {"bias": bias.astype(np.float32)}
+    if kind == "token bias":
+        return {"bias": {int(token): float(random.normal(0, 9)) for token in random.integers(0, size, 5)}}
+    return {}
+
+
+def check_call(logits: np.ndarray, filters: dict[str, Any], place: dict[str, Any]) -> None:
+    before = logits.copy()
+    draws = td.draw(logits, on_invalid="mark", logprobs=2, **place, **filters)
+    tokens = td.sample(logits, on_invalid="mark", **place, **filters)
+    sets = td.kept_set(logits, on_invalid="mark", **filters)
+    assert logits.tobytes() == before.tobytes()
+    assert np.array_equal(tokens, draws.tokens)
+    assert np.array_equal(np.diff(sets.offsets), draws.kept)
+    for index, expected in enumerate(oracle.expect(logits, **filters)):
+        drawn = sets.tokens[sets.offsets[index] : sets.offsets[index + 1]]
+        assert draws.valid[index] == expected.valid
+        if not draws.valid[index]:
+            check_invalid(draws, index)
+            continue
+        assert tokens[index] in drawn
+        assert expected.fewest <= drawn.size <= expected.most
+        chosen = expected.given(drawn.size)
+        assert np.array_equal(drawn, np.flatnonzero(chosen.final.kept))
+        oracle.count_differing(chosen, tokens[index], [(place["seed"], place["stream"], place["step"])])
+
+
+def check_invalid(draws: td.Draws, index: int) -> None:
+    assert draws.tokens[index] == -1
+    assert draws.kept[index] == 0
+    assert np.isnan([draws.logprobs[index], draws.raw_logprobs[index], *draws.top_logprobs[index]]).all()
+
+
+@hypothesis.settings(max_examples=300)
+@hypothesis.given(calls())
+def test_random_calls(call: tuple[np.ndarray, dict[str, Any], dict[str, Any]]) -> None:
+    check_call(*call)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=10_000)
+@hypothesis.given(calls())
+def test_ten_thousand_random_calls(call: tuple[np.ndarray, dict[str, Any], dict[str, Any]]) -> None:
+    check_call(*call)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Token by token, the core draws what the reference draws, but for targets on a border to rounding."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tokendraw as td
+from tests import oracle
+
+SEED, STREAM = 2**64 - 59, 2**40 + 3
+TOKENS_READ = 20_000_000
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "hot": {"temperature": 3.0},
+    "small top_k": {"top_k": 40},
+    "large top_k": {"top_k": 2000},
+    "top_p that seldom refuses": {"top_p": 0.97},
+    "top_p that mostly refuses": {"top_p": 0.05, "temperature": 1.5},
+    "small top_k, top_p": {"top_k": 1024, "top_p": 0.8},
+    "large top_k, top_p": {"top_k": 1025, "top_p": 0.8},
+    "top_p, min_p": {"top_p": 0.9, "min_p": 0.05},
+    "min_p": {"min_p": 0.02},
+}
+
+ROWS = {
+    "vocab of a model": np.random.default_rng(1).normal(0, 2.5, 50257).astype(np.float32),
+    "three tiles": np.random.default_rng(2).normal(0, 1, 2500).astype(np.float32),
+    "part of a tile": np.random.default_rng(3).normal(0, 1, 700).astype(np.float32),
+    "a spike over noise": np.where(
+        np.arange(9000) == 8000, 9, np.random.default_rng(4).normal(0, 1, 9000)
+    ).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("name", ROWS)
+def test_draws(name: str, filters: str, set_isa: Callable[[str], None]) -> None:
+    row, chosen = ROWS[name], FILTERS[filters]
+    count = min(1000, TOKENS_READ // row.size)
+    rows = np.broadcast_to(row, (count, row.size))
+    steps = np.arange(count) + 2**32 - count
+    place = {"seed": SEED, "stream": STREAM, "step": steps}
+    draws = td.draw(rows, **place, **chosen)
+    for isa in td.build_info()["isas"]:
+        set_isa(isa)
+        assert np.array_equal(td.sample(rows, **place, **chosen), draws.tokens), isa
+    (expected,) = oracle.expect(row, **chosen)
+    assert np.unique(draws.kept).size == 1
+    assert expected.fewest <= draws.kept[0] <= expected.most
+    places = [(SEED, STREAM, int(step)) for step in steps]
+    assert oracle.count_differing(expected.given(int(draws.kept[0])), draws.tokens, places) <= 1
