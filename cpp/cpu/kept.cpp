@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "cpu/top_k.h"
 #include "cpu/top_p.h"
@@ -50,15 +51,7 @@ void Kept::list() {
 
 void Kept::narrow_list() {
   Buffer<Candidate>& listed = row_.work.listed;
-  if (has_top_p()) {
-    Buffer<float>& scores = row_.work.scores;
-    Buffer<float>& weights = row_.work.weights;
-    scores.resize(listed.size());
-    weights.resize(listed.size());
-    std::transform(listed.begin(), listed.end(), scores.begin(), [](Candidate c) { return c.score; });
-    row_.weigh(scores.data(), scores.size(), weights.data());
-    listed.resize(count_top_p(weights.data(), weights.size(), steps_.top_p_share));
-  }
+  if (has_top_p()) listed.resize(count_top_p(row_.weigh(listed), steps_.top_p_share));
   const float floor = min_p_cutoff().score;
   while (listed.back().score < floor) listed.resize(listed.size() - 1);
 }
@@ -98,13 +91,8 @@ Cutoff Kept::cutoff() {
 
 double Kept::mass() {
   if (!listed_) return row_.mass(cutoff());
-  double total = 0.0;
-  for (const Candidate candidate : row_.work.listed) {
-    float weight = 0.0f;
-    row_.weigh(&candidate.score, 1, &weight);
-    total += static_cast<double>(weight);
-  }
-  return total;
+  const Buffer<float>& weights = row_.weigh(row_.work.listed);
+  return std::accumulate(weights.begin(), weights.end(), 0.0);
 }
 
 std::int64_t Kept::count() {

@@ -70,8 +70,12 @@ double Row::mass(Cutoff cutoff) {
   return total;
 }
 
-void Row::weigh(const float* scores, std::int64_t count, float* weights) const {
-  kernels.weights(scores, count, weight_constants(reference_, scale), weights);
+const Buffer<float>& Row::weigh(const Buffer<Candidate>& candidates) {
+  work.scores.resize(candidates.size());
+  work.weights.resize(candidates.size());
+  std::transform(candidates.begin(), candidates.end(), work.scores.begin(), [](Candidate c) { return c.score; });
+  kernels.weights(work.scores.data(), candidates.size(), weight_constants(reference_, scale), work.weights.data());
+  return work.weights;
 }
 
 double Row::log_slope() const { return static_cast<double>(scale.prescale) * scale.exact * kLn2; }

@@ -26,8 +26,8 @@ class Row {
   /// What the kept tokens weigh together; leaves their sums per tile in work.sums, in the same units.
   double mass(Cutoff cutoff);
 
-  /// weights[i] of scores[i], in the same units.
-  void weigh(const float* scores, std::int64_t count, float* weights) const;
+  /// The weight of each candidate, in the same units; held by work.weights.
+  const Buffer<float>& weigh(const Buffer<Candidate>& candidates);
 
   WeightConstants constants_of(std::int64_t tile) const {
     return weight_constants(reference_of(work.summaries[tile].max, scale), scale);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace tokendraw::cpu {
 namespace {
@@ -86,12 +87,7 @@ class Nucleus {
   }
 
   std::int64_t estimate(const Buffer<Candidate>& inside, double mass) {
-    Buffer<float>& scores = row_.work.scores;
-    Buffer<float>& weights = row_.work.weights;
-    scores.resize(inside.size());
-    weights.resize(inside.size());
-    std::transform(inside.begin(), inside.end(), scores.begin(), [](Candidate c) { return c.score; });
-    row_.weigh(scores.data(), scores.size(), weights.data());
+    const Buffer<float>& weights = row_.weigh(inside);
     std::int64_t last = 0;
     while (last + 1 < inside.size() && mass + static_cast<double>(weights[last]) < target_) {
       mass += static_cast<double>(weights[last++]);
@@ -110,13 +106,11 @@ Cutoff select_top_p(Row& row, Cutoff base, double target, double top_p_share) {
   return Nucleus(row, base, target).find(top_p_share);
 }
 
-std::int64_t count_top_p(const float* weights, std::int64_t count, double top_p_share) {
-  double total = 0.0;
-  for (std::int64_t i = 0; i < count; ++i) total += static_cast<double>(weights[i]);
-  const double target = top_p_share * total;
+std::int64_t count_top_p(const Buffer<float>& weights, double top_p_share) {
+  const double target = top_p_share * std::accumulate(weights.begin(), weights.end(), 0.0);
   double before_this = static_cast<double>(weights[0]);
   std::int64_t kept = 1;
-  while (kept < count && before_this < target) before_this += static_cast<double>(weights[kept++]);
+  while (kept < weights.size() && before_this < target) before_this += static_cast<double>(weights[kept++]);
   return kept;
 }
 
