@@ -660,6 +660,8 @@ def greedy(logits: ArrayLike, *, on_invalid: OnInvalid = "raise") -> Any:
 def top_k(logits: ArrayLike, k: int, *, on_invalid: OnInvalid = "raise") -> tuple[Any, Any]:
     """Return the values and tokens of the first `k` tokens of every row; past the finite ones -inf and -1.
 
+    A `k` above the vocab means the vocab.
+
     Examples
     --------
     >>> values, tokens = top_k([1.0, 3.0, 2.0], 2)
@@ -667,6 +669,7 @@ def top_k(logits: ArrayLike, k: int, *, on_invalid: OnInvalid = "raise") -> tupl
     ([3.0, 2.0], [1, 2])
     """
     matrix, leading = _matrix(logits)
+    k = min(k, matrix.shape[1])
     values = np.full((len(matrix), k), -np.inf)
     tokens = np.full((len(matrix), k), -1, dtype=np.int32)
     faults = []

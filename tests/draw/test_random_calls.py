@@ -42,7 +42,7 @@ PARAMETERS = {
     "temperature": st.one_of(st.floats(0, 3), st.sampled_from([0.0, 1e-300, 1e-6, 1.0, 1e30])),
     "top_k": st.one_of(st.integers(0, 100), st.sampled_from([0, 1, 1023, 1024, 1025, 10**12])),
     "top_p": st.one_of(st.floats(1e-6, 1), st.sampled_from([1e-300, 0.5, 0.9, 0.999, 1.0])),
-    "min_p": st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1e-30, 0.05, 1.0])),
+    "min_p": st.one_of(st.floats(1e-300, 1), st.sampled_from([0.0, 1e-30, 0.05, 1.0])),
 }
 
 

@@ -182,6 +182,14 @@ def test_bias_is_added_in_float32() -> None:
     assert td.sample(np.float32([1, 1]), temperature=0, bias={1: 2.0**-23}, seed=0) == 1
 
 
+def test_a_biased_score_stays_finite() -> None:
+    """A sum beyond float32 is its largest value, and not the +inf that makes a row invalid."""
+    row = np.float32([0, 3e38, -3e38])
+    draws = td.draw(row, bias={1: 3e38, 2: -3e38}, seed=0)
+    assert (draws.tokens, draws.kept) == (1, 2)
+    assert td.filter_logits(row, bias=np.float32([3e38, 3e38, 0]), top_k=2).tolist()[1] == 0
+
+
 def test_an_array_bias_serves_all_rows_or_each_its_own() -> None:
     rows = np.zeros((2, 3), dtype=np.float32)
     assert td.sample(rows, temperature=0, bias=np.float32([0, 0, 1]), seed=0).tolist() == [2, 2]
