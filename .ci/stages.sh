@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # What .ci/run and .ci/nightly share: a clean checkout, environments, and stages that are timed and named when they fail.
 set -euo pipefail
