@@ -12,9 +12,9 @@
 namespace tokendraw::bindings {
 namespace {
 
-constexpr std::array<const char*, kKeywords> kNames{
-    "temperature", "top_k", "top_p", "min_p", "mask", "bias", "params", "on_invalid",
-    "threads",     "out",   "seed",  "stream", "step", "logprobs", "logits", "k"};
+constexpr std::array<const char*, kKeywords> kNames{"temperature", "top_k",      "top_p",   "min_p", "mask", "bias",
+                                                    "params",      "on_invalid", "threads", "out",   "seed", "stream",
+                                                    "step",        "logprobs",   "logits",  "k"};
 
 [[noreturn]] void type_error(const std::string& message) { throw py::type_error(message); }
 [[noreturn]] void value_error(const std::string& message) { throw py::value_error(message); }
@@ -159,7 +159,8 @@ void make_contiguous(ArrayView& view, std::vector<py::object>& owners) {
   for (int axis = 0; axis < view.ndim; ++axis) count *= view.shape[axis];
   const auto size = static_cast<std::int64_t>(size_of(view.dtype));
   const auto bytes = static_cast<std::size_t>(count * size);
-  const py::bytes buffer = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes)));
+  const py::bytes buffer =
+      py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes)));
   if (!buffer) throw py::error_already_set();
   char* out = PyBytes_AS_STRING(buffer.ptr());
   std::vector<std::int64_t> index(static_cast<std::size_t>(view.ndim));
@@ -212,8 +213,8 @@ std::int64_t row_matrix(ArrayView& view, const char* name, const char* columns, 
   std::int64_t rows = 1;
   for (int axis = 0; axis + 1 < view.ndim; ++axis) rows *= view.shape[axis];
   const bool one_row = view.ndim == 1;
-  const bool fits = view.ndim >= 1 && (width < 0 || view.shape[view.ndim - 1] == width) &&
-                    (one_row || rows == parsed.rows());
+  const bool fits =
+      view.ndim >= 1 && (width < 0 || view.shape[view.ndim - 1] == width) && (one_row || rows == parsed.rows());
   if (!fits) {
     value_error(std::string(name) + " must have shape [" + columns + "] or [rows, " + columns + "] for " +
                 std::to_string(parsed.rows()) + " rows and a vocab of " + std::to_string(parsed.vocab()) + ", got " +
@@ -327,8 +328,7 @@ void parse_bias(py::handle value, ParsedRequest& parsed) {
 /// A parameter given to the call, else the one of `params=`, else nothing. `held` keeps what an attribute returned.
 py::handle given(const Arguments& arguments, Keyword keyword, py::object& held) {
   if (arguments.has(keyword) || !arguments.has(kKeyParams)) return arguments[keyword];
-  held = py::reinterpret_steal<py::object>(
-      PyObject_GetAttr(arguments[kKeyParams].ptr(), arguments.names()[keyword]));
+  held = py::reinterpret_steal<py::object>(PyObject_GetAttr(arguments[kKeyParams].ptr(), arguments.names()[keyword]));
   if (!held) {
     PyErr_Clear();
     type_error("params must be a SamplingParams, got " + type_name(arguments[kKeyParams]));
@@ -464,21 +464,14 @@ void check_filters(const Arguments& arguments) {
   ParsedRequest parsed;
   parse_filters(arguments, -1, parsed);
   for (int keyword = kKeyTemperature; keyword <= kKeyMinP; ++keyword) {
-    const auto length = static_cast<std::int64_t>(std::max(parsed.reals[keyword].size(), parsed.integers[keyword].size()));
+    const auto length =
+        static_cast<std::int64_t>(std::max(parsed.reals[keyword].size(), parsed.integers[keyword].size()));
     FilterParams one;
     switch (keyword) {
-      case kKeyTemperature:
-        one.temperature = parsed.request.params.temperature;
-        break;
-      case kKeyTopK:
-        one.top_k = parsed.request.params.top_k;
-        break;
-      case kKeyTopP:
-        one.top_p = parsed.request.params.top_p;
-        break;
-      default:
-        one.min_p = parsed.request.params.min_p;
-        break;
+      case kKeyTemperature: one.temperature = parsed.request.params.temperature; break;
+      case kKeyTopK: one.top_k = parsed.request.params.top_k; break;
+      case kKeyTopP: one.top_p = parsed.request.params.top_p; break;
+      default: one.min_p = parsed.request.params.min_p; break;
     }
     check_params(one, length);
   }

@@ -36,9 +36,9 @@ using KeywordSet = std::uint32_t;
 
 constexpr KeywordSet set_of(Keyword keyword) { return KeywordSet{1} << keyword; }
 
-inline constexpr KeywordSet kFilterKeywords =
-    set_of(kKeyTemperature) | set_of(kKeyTopK) | set_of(kKeyTopP) | set_of(kKeyMinP) | set_of(kKeyMask) |
-    set_of(kKeyBias) | set_of(kKeyParams);
+inline constexpr KeywordSet kFilterKeywords = set_of(kKeyTemperature) | set_of(kKeyTopK) | set_of(kKeyTopP) |
+                                              set_of(kKeyMinP) | set_of(kKeyMask) | set_of(kKeyBias) |
+                                              set_of(kKeyParams);
 inline constexpr KeywordSet kCallKeywords = set_of(kKeyOnInvalid) | set_of(kKeyThreads);
 inline constexpr KeywordSet kDrawKeywords = set_of(kKeySeed) | set_of(kKeyStream) | set_of(kKeyStep);
 

@@ -86,7 +86,8 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
   });
 }
 
-constexpr const char* kSampleDoc = R"(sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, out=None, threads=None)
+constexpr const char* kSampleDoc =
+    R"(sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, out=None, threads=None)
 --
 
 Draw one token per row.
@@ -152,7 +153,8 @@ Examples
 True
 )";
 
-constexpr const char* kDrawDoc = R"(draw(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, threads=None, logprobs=0)
+constexpr const char* kDrawDoc =
+    R"(draw(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, threads=None, logprobs=0)
 --
 
 Draw one token per row and say what is known about it.

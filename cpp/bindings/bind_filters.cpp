@@ -114,7 +114,8 @@ PyObject* check_filter_values(PyObject* self, PyObject* const* values, Py_ssize_
   });
 }
 
-constexpr const char* kSoftmaxDoc = R"(softmax(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
+constexpr const char* kSoftmaxDoc =
+    R"(softmax(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
 --
 
 Probabilities over the kept tokens of every row; 0 elsewhere.
@@ -139,7 +140,8 @@ Examples
 [0.0, 0.0, 0.4286000072956085, 0.5713999867439270]
 )";
 
-constexpr const char* kLogSoftmaxDoc = R"(log_softmax(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
+constexpr const char* kLogSoftmaxDoc =
+    R"(log_softmax(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
 --
 
 Log-probabilities (nats) over the kept tokens of every row; -inf elsewhere.
@@ -162,7 +164,8 @@ Examples
 [0.5, 0.5, 0.0, 0.0]
 )";
 
-constexpr const char* kFilterLogitsDoc = R"(filter_logits(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
+constexpr const char* kFilterLogitsDoc =
+    R"(filter_logits(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
 --
 
 Scores ``(logit - row_max) / temperature`` where kept; -inf elsewhere.
@@ -185,7 +188,8 @@ Examples
 [-inf, 0.0, -4.0]
 )";
 
-constexpr const char* kKeptSetDoc = R"(kept_set(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, threads=None)
+constexpr const char* kKeptSetDoc =
+    R"(kept_set(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, threads=None)
 --
 
 The kept tokens of every row, ragged.

@@ -3,8 +3,8 @@
 // the same bits. `exp2_fraction` is a template over a value type: float, or a vector of floats with an `fma` overload.
 #pragma once
 
-#include "core/bits.h"
 #include "core/arithmetic.h"
+#include "core/bits.h"
 
 namespace tokendraw {
 
@@ -26,10 +26,20 @@ TOKENDRAW_INLINE double exp2_double(double x) {
   const auto exponent = static_cast<std::uint64_t>(static_cast<std::int64_t>(rounded) + 1023) << 52;
   const double power = bit_cast<double>(exponent);
   if (x == rounded) return power;
-  constexpr double kInverseFactorials[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
-                                           1.0 / 362880.0,     1.0 / 40320.0,     1.0 / 5040.0,     1.0 / 720.0,
-                                           1.0 / 120.0,        1.0 / 24.0,        1.0 / 6.0,        1.0 / 2.0,
-                                           1.0,                1.0};
+  constexpr double kInverseFactorials[] = {1.0 / 6227020800.0,
+                                           1.0 / 479001600.0,
+                                           1.0 / 39916800.0,
+                                           1.0 / 3628800.0,
+                                           1.0 / 362880.0,
+                                           1.0 / 40320.0,
+                                           1.0 / 5040.0,
+                                           1.0 / 720.0,
+                                           1.0 / 120.0,
+                                           1.0 / 24.0,
+                                           1.0 / 6.0,
+                                           1.0 / 2.0,
+                                           1.0,
+                                           1.0};
   const double f = (x - rounded) * 0x1.62e42fefa39efp-1;
   double sum = 0.0;
   for (const double coefficient : kInverseFactorials) sum = sum * f + coefficient;

@@ -37,10 +37,11 @@ struct RandomSource {
 
 /// A uniform integer in [0, 2^128): block `index` of what one draw consumes, word 0 lowest.
 TOKENDRAW_INLINE Uint128 uniform_bits(const RandomSource& source, Purpose purpose, std::uint32_t index) {
-  const PhiloxBlock counter{{index, static_cast<std::uint32_t>(purpose) << 24 | static_cast<std::uint32_t>(source.stream >> 32),
-                             static_cast<std::uint32_t>(source.stream), source.step}};
-  const PhiloxBlock block = philox4x32_10(counter, static_cast<std::uint32_t>(source.seed),
-                                          static_cast<std::uint32_t>(source.seed >> 32));
+  const PhiloxBlock counter{
+      {index, static_cast<std::uint32_t>(purpose) << 24 | static_cast<std::uint32_t>(source.stream >> 32),
+       static_cast<std::uint32_t>(source.stream), source.step}};
+  const PhiloxBlock block =
+      philox4x32_10(counter, static_cast<std::uint32_t>(source.seed), static_cast<std::uint32_t>(source.seed >> 32));
   const std::uint64_t low = block.word[0] | std::uint64_t{block.word[1]} << 32;
   const std::uint64_t high = block.word[2] | std::uint64_t{block.word[3]} << 32;
   return static_cast<Uint128>(high) << 64 | low;

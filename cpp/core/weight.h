@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a weight is: 2^((score - row_max) * log2(e) / T), computed relative to the token's own tile so that it depends on
-// nothing outside that tile. The reference is a power of two (an integer `exponent`) wherever the scores allow it:
+// What a weight is: 2^((score - row_max) * log2(e) / T), computed relative to the token's own tile so that it depends
+// on nothing outside that tile. The reference is a power of two (an integer `exponent`) wherever the scores allow it:
 // changing it then never changes a mantissa. Source of the splitting of log2(e)/T: Cody and Waite (1980).
 #pragma once
 
 #include <cstdint>
 
-#include "core/exponential.h"
 #include "core/arithmetic.h"
+#include "core/exponential.h"
 
 namespace tokendraw {
 
@@ -27,7 +27,8 @@ struct Scale {
   double exact;  // high + low before splitting
 };
 
-/// T > 0. Beyond [2^-200, 2^180] every weight ratio of distinct floats is 0 or 1 to float32, and T is taken as the bound.
+/// T > 0. Beyond [2^-200, 2^180] every weight ratio of distinct floats is 0 or 1 to float32, and T is taken as the
+/// bound.
 TOKENDRAW_INLINE Scale make_scale(double temperature) {
   const double bounded = temperature < 0x1p-200 ? 0x1p-200 : temperature > 0x1p180 ? 0x1p180 : temperature;
   const double prescale = bounded < 0x1p-60 ? 0x1p96 : bounded > 0x1p60 ? 0x1p-64 : 1.0;
@@ -57,7 +58,8 @@ TOKENDRAW_INLINE TileReference reference_of(float tile_max, const Scale& scale) 
 
 /// log2 of how much a weight of 1 in `tile` weighs in the units of `row`.
 TOKENDRAW_INLINE double exponent_between(TileReference tile, TileReference row, const Scale& scale) {
-  const double bases = (static_cast<double>(tile.base) - static_cast<double>(row.base)) * static_cast<double>(scale.prescale);
+  const double bases =
+      (static_cast<double>(tile.base) - static_cast<double>(row.base)) * static_cast<double>(scale.prescale);
   return bases * scale.exact + static_cast<double>(tile.exponent - row.exponent);
 }
 
@@ -75,9 +77,12 @@ struct WeightConstants {
 TOKENDRAW_INLINE WeightConstants weight_constants(TileReference reference, const Scale& scale) {
   const float exponent = static_cast<float>(reference.exponent);
   const bool plain = reference.base == 0.0f && scale.prescale == 1.0f;
-  return {reference.base, scale.prescale,
-          scale.high,     scale.low,
-          (exponent - 127.0f) / scale.high, kRoundToInteger + (127.0f - exponent),
+  return {reference.base,
+          scale.prescale,
+          scale.high,
+          scale.low,
+          (exponent - 127.0f) / scale.high,
+          kRoundToInteger + (127.0f - exponent),
           plain};
 }
 
@@ -88,7 +93,8 @@ struct WeightParts {
   Float power;
 };
 
-/// Float: float or a vector of floats with overloads of fma, larger and power_of_two_field. NaN and +inf are not allowed.
+/// Float: float or a vector of floats with overloads of fma, larger and power_of_two_field. NaN and +inf are not
+/// allowed.
 template <bool kPlain, class Float>
 TOKENDRAW_INLINE WeightParts<Float> weight_parts(Float score, const WeightConstants& c) {
   Float x = score;

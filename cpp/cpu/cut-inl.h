@@ -52,7 +52,8 @@ TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const We
 }
 
 /// As extreme_tile_sum.
-static Line extreme_cut_lane_sums(const float* scores, int count, const WeightConstants& constants, const TileCut& cut) {
+static Line extreme_cut_lane_sums(const float* scores, int count, const WeightConstants& constants,
+                                  const TileCut& cut) {
   return cut_lane_sums<false>(scores, count, constants, cut);
 }
 
@@ -65,7 +66,8 @@ TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const We
 }
 
 // row [vocab] -> sums [tiles]
-static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff, double* sums) {
+static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
+                     double* sums) {
   with_source(row, [&](auto source) {
     for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
       sums[tile] = 0.0;
@@ -107,8 +109,8 @@ static void lane_sums(const float* scores, const WeightConstants& constants, Cut
 // scores [count] -> weights [count]
 static void weights(const float* scores, std::int64_t count, const WeightConstants& constants, float* out) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto weight = constants.plain ? weight_parts<true>(scores[i], constants)
-                                        : weight_parts<false>(scores[i], constants);
+    const auto weight =
+        constants.plain ? weight_parts<true>(scores[i], constants) : weight_parts<false>(scores[i], constants);
     out[i] = weight.fraction * weight.power;
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The draw of one token from the kept set of a row: a tile by the tiles' sums, a lane by the lanes' sums, a token by the
-// weights of its lane. Each level takes one block of randomness.
+// The draw of one token from the kept set of a row: a tile by the tiles' sums, a lane by the lanes' sums, a token by
+// the weights of its lane. Each level takes one block of randomness.
 #pragma once
 
 #include "core/philox.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX-512 F, BW, DQ and VL. Compiled with the flags of that ISA: nothing here may call into, or share code with, another object.
+// AVX-512 F, BW, DQ and VL. Compiled with the flags of that ISA: nothing here may call into, or share code with,
+// another object.
 #include "cpu/isa.h"
 #include "cpu/vector_avx512-inl.h"
 // The vector type comes first.

@@ -95,8 +95,6 @@ double Kept::mass() {
   return std::accumulate(weights.begin(), weights.end(), 0.0);
 }
 
-std::int64_t Kept::count() {
-  return listed_ ? row_.work.listed.size() : row_.count(cutoff());
-}
+std::int64_t Kept::count() { return listed_ ? row_.work.listed.size() : row_.count(cutoff()); }
 
 }  // namespace tokendraw::cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which tokens of a row the steps keep. Short rows (an effective top_k of at most kMaxListed, or temperature 0) are held
-// as a list in the total order; others as a cutoff, found only when somebody needs it.
+// Which tokens of a row the steps keep. Short rows (an effective top_k of at most kMaxListed, or temperature 0) are
+// held as a list in the total order; others as a cutoff, found only when somebody needs it.
 #pragma once
 
 #include <optional>

@@ -50,7 +50,8 @@ struct Kernels {
   /// weights[i] of scores[i].
   void (*weights)(const float* scores, std::int64_t count, const WeightConstants& constants, float* weights);
 
-  /// out[i] = (score - origin) * slope - offset in double, rounded once and at least -FLT_MAX, where kept; -inf elsewhere.
+  /// out[i] = (score - origin) * slope - offset in double, rounded once and at least -FLT_MAX, where kept; -inf
+  /// elsewhere.
   void (*write_scores)(const RowView& row, Cutoff cutoff, double origin, double slope, double offset, float* out);
 
   /// out[i] = weight * factors[tile] where kept; 0 elsewhere.

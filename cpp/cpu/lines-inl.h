@@ -45,8 +45,8 @@ TOKENDRAW_INLINE Line load_part(const Element* from, int count) {
   return load_line(padded);
 }
 
-/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. One call site, so that the visitor is
-/// inlined and its accumulators stay in registers.
+/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. One call site, so that the visitor
+/// is inlined and its accumulators stay in registers.
 template <class Element, class Visit>
 TOKENDRAW_INLINE void for_each_line(const Element* elements, int count, Visit visit) {
   const int whole = count / kLanes;
@@ -124,14 +124,10 @@ template <class Call>
 TOKENDRAW_INLINE auto with_source(const RowView& row, Call call) {
   if (row.edited()) return call(EditedScores{});
   switch (row.dtype) {
-    case Dtype::kFloat16:
-      return call(static_cast<const Float16*>(row.logits));
-    case Dtype::kBfloat16:
-      return call(static_cast<const Bfloat16*>(row.logits));
-    case Dtype::kFloat64:
-      return call(static_cast<const double*>(row.logits));
-    default:
-      return call(static_cast<const float*>(row.logits));
+    case Dtype::kFloat16: return call(static_cast<const Float16*>(row.logits));
+    case Dtype::kBfloat16: return call(static_cast<const Bfloat16*>(row.logits));
+    case Dtype::kFloat64: return call(static_cast<const double*>(row.logits));
+    default: return call(static_cast<const float*>(row.logits));
   }
 }
 
@@ -140,18 +136,10 @@ static bool edit_tile(const RowView& row, TileRange range, float* scores) {
   const auto widen_from = [&](const auto* logits) { return widen_tile(logits + range.begin, range.count, scores); };
   bool valid = false;
   switch (row.dtype) {
-    case Dtype::kFloat16:
-      valid = widen_from(static_cast<const Float16*>(row.logits));
-      break;
-    case Dtype::kBfloat16:
-      valid = widen_from(static_cast<const Bfloat16*>(row.logits));
-      break;
-    case Dtype::kFloat64:
-      valid = widen_from(static_cast<const double*>(row.logits));
-      break;
-    default:
-      valid = widen_from(static_cast<const float*>(row.logits));
-      break;
+    case Dtype::kFloat16: valid = widen_from(static_cast<const Float16*>(row.logits)); break;
+    case Dtype::kBfloat16: valid = widen_from(static_cast<const Bfloat16*>(row.logits)); break;
+    case Dtype::kFloat64: valid = widen_from(static_cast<const double*>(row.logits)); break;
+    default: valid = widen_from(static_cast<const float*>(row.logits)); break;
   }
   apply_edits(row, range, scores);
   return valid;

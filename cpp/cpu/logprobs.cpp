@@ -10,9 +10,7 @@
 namespace tokendraw::cpu {
 namespace {
 
-float round_logprob(double logprob) {
-  return static_cast<float>(std::max(logprob, static_cast<double>(-FLT_MAX)));
-}
+float round_logprob(double logprob) { return static_cast<float>(std::max(logprob, static_cast<double>(-FLT_MAX))); }
 
 float logprob_of(const Row& row, Candidate token, double mass, std::int64_t kept) {
   return kept == 1 ? 0.0f : round_logprob(row.logprob(token.score, mass));

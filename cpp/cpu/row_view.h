@@ -15,8 +15,9 @@ struct RowView {
   Dtype dtype = Dtype::kFloat32;
   std::int64_t vocab = 0;
 
-  const std::uint8_t* allowed = nullptr;       // [vocab], nonzero = allowed
-  const std::uint32_t* allowed_bits = nullptr;  // [allowed_words], least significant bit first; what is past it is forbidden
+  const std::uint8_t* allowed = nullptr;  // [vocab], nonzero = allowed
+  const std::uint32_t* allowed_bits =
+      nullptr;  // [allowed_words], least significant bit first; what is past it is forbidden
   std::int64_t allowed_words = 0;
   const float* bias = nullptr;            // [vocab]
   const TokenBias* token_bias = nullptr;  // [token_bias_count], by ascending token

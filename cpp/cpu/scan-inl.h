@@ -45,9 +45,8 @@ TOKENDRAW_INLINE double sum_of_lanes(const Line& line) {
 template <bool kPlain, class Element>
 TOKENDRAW_INLINE double tile_sum(const Element* elements, int count, const WeightConstants& constants) {
   LaneSums sums;
-  for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
-    add_weights<kPlain>(sums, line, x, constants);
-  });
+  for_each_line(elements, count,
+                [&](int line, const Line& x) TOKENDRAW_INLINED { add_weights<kPlain>(sums, line, x, constants); });
   close_group(sums);
   return sum_of_lanes(sums.total);
 }

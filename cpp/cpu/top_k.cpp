@@ -11,9 +11,7 @@ namespace {
 /// extremes of the group maxima; any bound is right, a tight one leaves fewer candidates.
 float floor_of_top_k(const Row& row, std::int64_t k) {
   const Buffer<float>& groups = row.work.group_max;
-  const auto count_from = [&](float floor) {
-    return row.kernels.count_at_least(groups.data(), groups.size(), floor);
-  };
+  const auto count_from = [&](float floor) { return row.kernels.count_at_least(groups.data(), groups.size(), floor); };
   float low = row.max();
   for (const float group : groups) low = group < low && group >= -FLT_MAX ? group : low;
   if (count_from(low) < k) return -FLT_MAX;

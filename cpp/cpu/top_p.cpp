@@ -73,9 +73,8 @@ class Nucleus {
     Buffer<Candidate>& inside = row_.work.candidates;
     inside.resize(kMaxBetween + kTile);
     std::int64_t tile = 0;
-    const std::int64_t count =
-        row_.kernels.collect(row_.view, row_.work.summaries.data(), next_above(bracket.low), bracket.high, &tile,
-                             inside.data(), inside.size());
+    const std::int64_t count = row_.kernels.collect(row_.view, row_.work.summaries.data(), next_above(bracket.low),
+                                                    bracket.high, &tile, inside.data(), inside.size());
     const Candidate* end = std::remove_if(inside.begin(), inside.begin() + count,
                                           [&](Candidate c) { return !keeps(base_, c.score, c.token); });
     inside.resize(end - inside.begin());

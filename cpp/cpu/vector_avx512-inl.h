@@ -36,8 +36,8 @@ TOKENDRAW_INLINE Vector larger(Vector a, Vector b) {
   return Vector(_mm512_maskz_max_ps(static_cast<__mmask16>(0xffff), a.v, b.v));
 }
 TOKENDRAW_INLINE Vector power_of_two_field(Vector shifted) {
-  return Vector(_mm512_castsi512_ps(
-      _mm512_maskz_slli_epi32(static_cast<__mmask16>(0xffff), _mm512_castps_si512(shifted.v), 23)));
+  return Vector(
+      _mm512_castsi512_ps(_mm512_maskz_slli_epi32(static_cast<__mmask16>(0xffff), _mm512_castps_si512(shifted.v), 23)));
 }
 
 TOKENDRAW_INLINE Vector load(const float* from) { return Vector(_mm512_loadu_ps(from)); }

@@ -20,7 +20,8 @@ class Backend {
   virtual void list_kept(const Request& request, KeptRow* kept, RowStatus* status) = 0;
 
   /// The first k tokens of the total order of every row: values, tokens [rows, k], -inf and -1 past the last.
-  virtual void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens, RowStatus* status) = 0;
+  virtual void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens,
+                     RowStatus* status) = 0;
 };
 
 }  // namespace tokendraw

@@ -101,14 +101,10 @@ RowSteps steps_of(const FilterParams& params, std::int64_t row, std::int64_t voc
 
 const char* reason_of(RowStatus status) {
   switch (status) {
-    case RowStatus::kNan:
-      return "NaN";
-    case RowStatus::kInfinite:
-      return "+inf";
-    case RowStatus::kNothingLeft:
-      return "no finite score";
-    case RowStatus::kValid:
-      break;
+    case RowStatus::kNan: return "NaN";
+    case RowStatus::kInfinite: return "+inf";
+    case RowStatus::kNothingLeft: return "no finite score";
+    case RowStatus::kValid: break;
   }
   return "valid";
 }

@@ -17,7 +17,8 @@ void check_randomness(const Randomness& randomness, std::int64_t rows);
 /// What `seed`, `stream` or `step` must be, as messages say it.
 std::string counter_rule(std::string_view name);
 
-/// A bias may be -inf, never +inf or NaN; a biased token must be in the vocabulary. `rows` counts the rows of a dense bias.
+/// A bias may be -inf, never +inf or NaN; a biased token must be in the vocabulary. `rows` counts the rows of a dense
+/// bias.
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);
 
 /// Needs checked parameters.

@@ -84,8 +84,8 @@ struct DrawOutputs {
   std::int64_t* ranks = nullptr;
   std::int64_t* kept = nullptr;
   std::int64_t top_count = 0;
-  std::int32_t* top_tokens = nullptr;   // [rows, top_count], -1 past the last
-  float* top_logprobs = nullptr;        // [rows, top_count], -inf where a filter removed the token
+  std::int32_t* top_tokens = nullptr;  // [rows, top_count], -1 past the last
+  float* top_logprobs = nullptr;       // [rows, top_count], -inf where a filter removed the token
 };
 
 enum class Transform : std::uint8_t { kScores, kLogprobs, kProbs };

@@ -27,10 +27,10 @@ inline constexpr std::array<Step, kSteps> kStepTable{{
 
 /// The parameters of one row with every neutral value normalised, and with the tolerances of the contract applied.
 struct RowSteps {
-  double temperature;     // 0: the first token of the total order alone
-  std::int64_t top_k;     // 0: off
-  double top_p_share;     // share of the mass at which the nucleus is complete; >= 1: off
-  double min_p_ratio;     // least weight kept, relative to the largest; 0: off
+  double temperature;  // 0: the first token of the total order alone
+  std::int64_t top_k;  // 0: off
+  double top_p_share;  // share of the mass at which the nucleus is complete; >= 1: off
+  double min_p_ratio;  // least weight kept, relative to the largest; 0: off
 };
 
 }  // namespace tokendraw

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+
 from tokendraw import _core
 
 DTYPES = [

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+
 from tokendraw import _core
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")

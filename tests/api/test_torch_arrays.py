@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from tokendraw import _core
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.house import tree
 
 import tokendraw as td
+from tests.house import tree
 
 IN_CI = os.environ.get("TOKENDRAW_CI") == "1"
 ISAS = ("scalar", "avx2", "avx512", "neon")

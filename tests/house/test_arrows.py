@@ -5,6 +5,7 @@ import ast
 import re
 
 import pytest
+
 from tests.house import tree
 
 # A room may include itself and these.

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.house import tree
 
 import tokendraw as td
+from tests.house import tree
 from tokendraw import _core
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.house import tree
 
 ISAS = sorted(path.stem.removeprefix("isa_") for path in (tree.CPP / "cpu").glob("isa_*.cpp"))

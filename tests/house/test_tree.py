@@ -9,9 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.house import tree
 
 import tokendraw as td
+from tests.house import tree
 
 TOP_FILES = {
     "pyproject.toml",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+
 from tokendraw.models import load
 from tokendraw.models.kjv import GruModel
 

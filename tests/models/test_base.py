@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tokendraw.models.base import Model, complete, fill_empty_prompts
 from tokendraw.models.kjv import GruModel
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tokendraw.models import load
 from tokendraw.models.catalog import EMBEDDED
 from tokendraw.models.kjv import GruModel, GruWeights, read_model, write_model

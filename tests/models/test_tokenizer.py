@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tokendraw.models import load
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
 

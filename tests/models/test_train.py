@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tokendraw.models import load
 from tokendraw.models.kjv import GruModel
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
