@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls with many keywords, parsed without building a tuple or a dict: vectorcall arguments in, a checked Request out.
+// Calls with many keywords, taken apart without building a tuple or a dict.
 // Here because 22 keywords through pybind11 cost 6.7 microseconds a call, and this a quarter of one.
 #pragma once
 
+#include <pybind11/pybind11.h>
+
 #include <array>
+#include <cstdint>
 #include <vector>
 
-#include "bindings/arrays.h"
-#include "plan/request.h"
-
 namespace tokendraw::bindings {
+
+namespace py = pybind11;
 
 /// Every keyword of every hot function. The steps come first, in the order of plan/steps.h.
 enum Keyword : int {
@@ -50,6 +52,9 @@ class KeywordNames {
   KeywordNames(const KeywordNames&) = delete;
   KeywordNames& operator=(const KeywordNames&) = delete;
 
+  /// As C text, for messages.
+  static const char* text(Keyword keyword);
+
   PyObject* operator[](int keyword) const { return names_[static_cast<std::size_t>(keyword)]; }
   /// The keyword of a name, or -1.
   int find(PyObject* name) const;
@@ -79,33 +84,5 @@ class Arguments {
   const KeywordNames& names_;
   std::array<PyObject*, kKeywords> values_{};
 };
-
-/// A Request and everything it borrows from, with the shapes that results need.
-struct ParsedRequest {
-  Request request;
-  Library library = Library::kNumpy;
-  std::vector<std::int64_t> leading_shape;
-  bool raise_invalid = true;
-
-  ArrayView logits;
-  std::vector<double> reals[kKeywords];
-  std::vector<std::int64_t> integers[kKeywords];
-  std::vector<std::uint64_t> unsigneds[kKeywords];
-  std::vector<TokenBias> token_bias;
-  std::vector<py::object> owners;
-  std::vector<ArrayView> views;
-
-  std::int64_t rows() const { return request.logits.rows; }
-  std::int64_t vocab() const { return request.logits.vocab; }
-};
-
-/// Parses and checks; throws what Python shows as TypeError or ValueError. Randomness is read where `drawing`.
-void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& parsed);
-
-/// One filter parameter on its own, for SamplingParams: scalars and arrays of any length are checked alike.
-void check_filters(const Arguments& arguments);
-
-/// A whole number >= 0 given by the caller.
-std::int64_t parse_count(py::handle value, const char* name);
 
 }  // namespace tokendraw::bindings

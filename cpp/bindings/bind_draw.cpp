@@ -5,6 +5,7 @@
 #include "bindings/bind.h"
 #include "bindings/calls.h"
 #include "bindings/sink.h"
+#include "bindings/values.h"
 #include "cpu/backend.h"
 
 namespace tokendraw::bindings {

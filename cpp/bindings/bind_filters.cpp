@@ -5,6 +5,7 @@
 #include "bindings/bind.h"
 #include "bindings/calls.h"
 #include "bindings/sink.h"
+#include "bindings/values.h"
 #include "cpu/backend.h"
 
 namespace tokendraw::bindings {
@@ -137,7 +138,7 @@ Examples
 >>> import numpy as np
 >>> import tokendraw as td
 >>> td.softmax(np.log(np.float32([1, 2, 3, 4])), top_k=2).round(4).tolist()
-[0.0, 0.0, 0.4286000072956085, 0.5713999867439270]
+[0.0, 0.0, 0.428600013256073, 0.571399986743927]
 )";
 
 constexpr const char* kLogSoftmaxDoc =

@@ -5,7 +5,7 @@
 #include <exception>
 #include <stdexcept>
 
-#include "bindings/arguments.h"
+#include "bindings/requests.h"
 
 namespace tokendraw::bindings {
 

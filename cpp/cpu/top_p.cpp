@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
 
 namespace tokendraw::cpu {
@@ -19,6 +20,25 @@ struct Bracket {
   float high;
 };
 
+/// Halving the interval is fast on scores as models give them; halving the floats inside it ends after 32 rounds on
+/// any, such as thousands of equal scores beside a denormal.
+constexpr int kMeanRounds = 12;
+
+float mean(Bracket bracket) { return bracket.low * 0.5f + bracket.high * 0.5f; }
+
+/// Floats as integers of the same order.
+std::int64_t rank_of(float x) {
+  const auto magnitude = static_cast<std::int64_t>(bit_cast<std::uint32_t>(x) & 0x7fffffffu);
+  return x < 0.0f ? -magnitude : magnitude;
+}
+
+float float_of(std::int64_t rank) {
+  const float magnitude = bit_cast<float>(static_cast<std::uint32_t>(std::llabs(rank)));
+  return rank < 0 ? -magnitude : magnitude;
+}
+
+float middle_float(Bracket bracket) { return float_of((rank_of(bracket.low) + rank_of(bracket.high)) / 2); }
+
 class Nucleus {
  public:
   Nucleus(Row& row, Cutoff base, double target) : row_(row), base_(base), target_(target) {}
@@ -29,8 +49,8 @@ class Nucleus {
     if (keeps_at(bracket.low)) bracket.low = base_.score;
     std::int64_t above_low = count_above(bracket.low);
     std::int64_t above_high = count_above(bracket.high);
-    while (above_low - above_high > kMaxBetween) {
-      const float middle = bracket.low * 0.5f + bracket.high * 0.5f;
+    for (int round = 0; above_low - above_high > kMaxBetween; ++round) {
+      const float middle = round < kMeanRounds ? mean(bracket) : middle_float(bracket);
       if (!(middle > bracket.low && middle < bracket.high)) return last_equal(bracket.high);
       const bool kept = keeps_at(middle);
       (kept ? bracket.high : bracket.low) = middle;

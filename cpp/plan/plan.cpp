@@ -29,17 +29,15 @@ std::string text_of(std::int64_t value) { return std::to_string(value); }
 int bits_of(std::string_view name) { return name == "stream" ? 56 : name == "step" ? 32 : 64; }
 
 template <class T, class Legal>
-void check(StepIndex step, const PerRow<T>& values, std::int64_t rows, Legal legal) {
-  const std::int64_t count = values.varies() ? rows : 1;
-  for (std::int64_t row = 0; row < count; ++row) {
+void check(StepIndex step, const PerRow<T>& values, Legal legal) {
+  for (std::int64_t row = 0; row < values.count; ++row) {
     if (!legal(values[row])) refuse(kStepTable[step], text_of(values[row]), values.varies(), row);
   }
 }
 
-void check_below(std::string_view name, const PerRow<std::uint64_t>& values, std::int64_t rows) {
+void check_below(std::string_view name, const PerRow<std::uint64_t>& values) {
   const int bits = bits_of(name);
-  const std::int64_t count = values.varies() ? rows : 1;
-  for (std::int64_t row = 0; row < count; ++row) {
+  for (std::int64_t row = 0; row < values.count; ++row) {
     if (values[row] >> bits == 0) continue;
     throw std::invalid_argument(std::string(name) + " must be " + counter_rule(name) + ", got " +
                                 std::to_string(values[row]) + in_row(values.varies(), row));
@@ -63,16 +61,16 @@ std::string shown(double value) {
 
 std::string counter_rule(std::string_view name) { return "in [0, 2^" + std::to_string(bits_of(name)) + ")"; }
 
-void check_params(const FilterParams& params, std::int64_t rows) {
-  check(kTemperature, params.temperature, rows, [](double t) { return std::isfinite(t) && t >= 0.0; });
-  check(kTopK, params.top_k, rows, [](std::int64_t k) { return k >= 0; });
-  check(kTopP, params.top_p, rows, [](double p) { return p > 0.0 && p <= 1.0; });
-  check(kMinP, params.min_p, rows, [](double p) { return p >= 0.0 && p <= 1.0; });
+void check_params(const FilterParams& params) {
+  check(kTemperature, params.temperature, [](double t) { return std::isfinite(t) && t >= 0.0; });
+  check(kTopK, params.top_k, [](std::int64_t k) { return k >= 0; });
+  check(kTopP, params.top_p, [](double p) { return p > 0.0 && p <= 1.0; });
+  check(kMinP, params.min_p, [](double p) { return p >= 0.0 && p <= 1.0; });
 }
 
-void check_randomness(const Randomness& randomness, std::int64_t rows) {
-  check_below("stream", randomness.stream, rows);
-  check_below("step", randomness.step, rows);
+void check_randomness(const Randomness& randomness) {
+  check_below("stream", randomness.stream);
+  check_below("step", randomness.step);
 }
 
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab) {

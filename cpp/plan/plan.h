@@ -11,8 +11,8 @@
 namespace tokendraw {
 
 /// Throws std::invalid_argument, in one sentence with the rule, the value and the row, unless all parameters are legal.
-void check_params(const FilterParams& params, std::int64_t rows);
-void check_randomness(const Randomness& randomness, std::int64_t rows);
+void check_params(const FilterParams& params);
+void check_randomness(const Randomness& randomness);
 
 /// What `seed`, `stream` or `step` must be, as messages say it.
 std::string counter_rule(std::string_view name);

@@ -15,7 +15,8 @@ namespace tokendraw {
 template <class T>
 struct PerRow {
   T value{};
-  const T* values = nullptr;
+  const T* values = nullptr;  // [count], or null for one value
+  std::int64_t count = 1;
 
   T operator[](std::int64_t row) const { return values ? values[row] : value; }
   bool varies() const { return values != nullptr; }

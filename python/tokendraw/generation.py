@@ -283,7 +283,17 @@ def stream_generate(
 
 
 class TokenStream(Iterator[GeneratedToken]):
-    """The tokens of `stream_generate`, one at a time, and the sequences they make."""
+    """The tokens of `stream_generate`, one at a time, and the sequences they make.
+
+    Examples
+    --------
+    >>> import tokendraw as td
+    >>> model = td.models.load("kjv")
+    >>> tokens = td.stream_generate(model, "In the beginning God created the", max_new_tokens=3, top_k=1)
+    >>> first = next(tokens)
+    >>> first.position, len(tokens.results()[0].tokens)
+    (0, 3)
+    """
 
     def __init__(self, tokens: Generator[GeneratedToken], sequences: Sequence[_Sequence]) -> None:
         self._tokens = tokens

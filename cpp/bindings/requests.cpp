@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/requests.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "bindings/values.h"
+#include "cpu/threads.h"
+#include "plan/entropy.h"
+#include "plan/plan.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+std::string shape_text(const std::int64_t* shape, std::size_t ndim) {
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < ndim; ++axis) text += (axis ? ", " : "") + std::to_string(shape[axis]);
+  return text + "]";
+}
+
+// ---- matrices ---------------------------------------------------------------------------------------------
+
+/// A copy of the elements in C order.
+void make_contiguous(ArrayView& view, std::vector<py::object>& owners) {
+  std::int64_t count = 1;
+  for (int axis = 0; axis < view.ndim; ++axis) count *= view.shape[axis];
+  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
+  const auto bytes = static_cast<std::size_t>(count * size);
+  const py::bytes buffer =
+      py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes)));
+  if (!buffer) throw py::error_already_set();
+  char* out = PyBytes_AS_STRING(buffer.ptr());
+  std::vector<std::int64_t> index(static_cast<std::size_t>(view.ndim));
+  const auto* data = static_cast<const char*>(view.data);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t offset = 0;
+    for (int axis = 0; axis < view.ndim; ++axis) offset += index[static_cast<std::size_t>(axis)] * view.strides[axis];
+    std::memcpy(out + i * size, data + offset * size, static_cast<std::size_t>(size));
+    for (int axis = view.ndim; axis-- > 0;) {
+      if (++index[static_cast<std::size_t>(axis)] < view.shape[axis]) break;
+      index[static_cast<std::size_t>(axis)] = 0;
+    }
+  }
+  std::int64_t stride = 1;
+  for (int axis = view.ndim; axis-- > 0;) {
+    view.strides[axis] = stride;
+    stride *= view.shape[axis];
+  }
+  view.data = out;
+  owners.push_back(buffer);
+}
+
+bool has_contiguous_rows(const ArrayView& view) {
+  const int last = view.ndim - 1;
+  return view.shape[last] <= 1 || view.strides[last] == 1;
+}
+
+/// The one stride that leads from row to row in C order, or -1 where there is none.
+std::int64_t row_stride(const ArrayView& view) {
+  std::int64_t stride = -1;
+  std::int64_t step = 0;
+  for (int axis = view.ndim - 1; axis-- > 0;) {
+    if (view.shape[axis] == 1) continue;
+    if (stride < 0) {
+      if (view.strides[axis] < 0) return -1;
+      stride = view.strides[axis];
+      step = stride;
+    } else if (view.strides[axis] != step) {
+      return -1;
+    }
+    step *= view.shape[axis];
+  }
+  return std::max<std::int64_t>(stride, 0);
+}
+
+/// An argument of shape [width], or of the rows' leading shape (or its flattening) and `width`.
+/// Returns the stride from row to row, 0 where one row serves all.
+std::int64_t row_matrix(ArrayView& view, const char* name, const char* columns, std::int64_t width,
+                        const ParsedRequest& parsed, std::vector<py::object>& owners) {
+  std::int64_t rows = 1;
+  for (int axis = 0; axis + 1 < view.ndim; ++axis) rows *= view.shape[axis];
+  const bool one_row = view.ndim == 1;
+  const bool fits =
+      view.ndim >= 1 && (width < 0 || view.shape[view.ndim - 1] == width) && (one_row || rows == parsed.rows());
+  if (!fits) {
+    value_error(std::string(name) + " must have shape [" + columns + "] or [rows, " + columns + "] for " +
+                std::to_string(parsed.rows()) + " rows and a vocab of " + std::to_string(parsed.vocab()) + ", got " +
+                shape_text(view.shape, static_cast<std::size_t>(view.ndim)));
+  }
+  if (!has_contiguous_rows(view) || row_stride(view) < 0) make_contiguous(view, owners);
+  return one_row ? 0 : row_stride(view);
+}
+
+// ---- logits, mask, bias -----------------------------------------------------------------------------------
+
+void parse_logits(py::handle value, ParsedRequest& parsed) {
+  ArrayView& view = parsed.logits;
+  view = view_array(value, "logits");
+  if (!is_logit_dtype(view.dtype)) {
+    type_error("logits must be float32, float16, bfloat16 or float64, got an array of integers");
+  }
+  if (view.cuda) value_error("logits must be in host memory, got a CUDA array: this build has no CUDA backend");
+  if (view.ndim == 0) value_error("logits must have at least one axis, got a scalar");
+  const std::int64_t vocab = view.shape[view.ndim - 1];
+  if (vocab == 0) value_error("logits must have a vocab of at least 1, got 0");
+  if (vocab > INT32_MAX) value_error("logits must have a vocab below 2^31, got " + std::to_string(vocab));
+  if (!has_contiguous_rows(view)) make_contiguous(view, parsed.owners);
+  Logits& logits = parsed.request.logits;
+  logits.data = view.data;
+  logits.dtype = view.dtype;
+  logits.vocab = vocab;
+  logits.leading_shape.assign(view.shape, view.shape + view.ndim - 1);
+  logits.leading_strides.assign(view.strides, view.strides + view.ndim - 1);
+  logits.rows = 1;
+  for (const std::int64_t extent : logits.leading_shape) logits.rows *= extent;
+  parsed.leading_shape = logits.leading_shape;
+  parsed.library = view.library;
+}
+
+/// Spare bits of the last word are nobody's: a full mask is words of -1. Only a mask of more words means more tokens.
+void check_bits_past_vocab(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
+  if (edits.allowed_words <= (vocab + 31) / 32) return;
+  for (std::int64_t row = 0; row < (edits.allowed_bits_stride == 0 ? 1 : rows); ++row) {
+    const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
+    for (std::int64_t word = vocab / 32; word < edits.allowed_words; ++word) {
+      const std::uint32_t past = word == vocab / 32 ? words[word] >> (vocab % 32) << (vocab % 32) : words[word];
+      if (past == 0) continue;
+      value_error("mask must not allow a token past the vocab of " + std::to_string(vocab) + ", got token " +
+                  std::to_string(word * 32 + __builtin_ctz(past)) + " (row " + std::to_string(row) + ")");
+    }
+  }
+}
+
+void parse_mask(py::handle value, ParsedRequest& parsed) {
+  if (!value) return;
+  ArrayView view = view_array(value, "mask");
+  Edits& edits = parsed.request.edits;
+  if (view.cuda) value_error("mask must be on the device of logits, got a CUDA array");
+  if (view.dtype == Dtype::kBool) {
+    edits.allowed_stride = row_matrix(view, "mask", "vocab", parsed.vocab(), parsed, parsed.owners);
+    edits.allowed = static_cast<const std::uint8_t*>(view.data);
+  } else if (view.dtype == Dtype::kInt32 || view.dtype == Dtype::kUint32) {
+    edits.allowed_bits_stride = row_matrix(view, "mask", "ceil(vocab / 32)", -1, parsed, parsed.owners);
+    edits.allowed_bits = static_cast<const std::uint32_t*>(view.data);
+    edits.allowed_words = view.shape[view.ndim - 1];
+    check_bits_past_vocab(edits, parsed.rows(), parsed.vocab());
+  } else {
+    type_error("mask must be bool, or int32 words of 32 tokens each, got another dtype");
+  }
+  parsed.views.push_back(std::move(view));
+}
+
+void parse_token_bias(py::handle value, ParsedRequest& parsed) {
+  for (const auto& [token, bias] : py::reinterpret_borrow<py::dict>(value)) {
+    if (!PyIndex_Check(token.ptr())) type_error("bias must have token ids as keys, got " + type_name(token));
+    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(token.ptr()));
+    if (!index) throw py::error_already_set();
+    const std::int64_t id = parse_integer(index, "bias");
+    if (id < 0 || id >= parsed.vocab()) {
+      value_error("bias must have tokens in [0, " + std::to_string(parsed.vocab()) + "), got " + std::to_string(id));
+    }
+    parsed.token_bias.push_back({static_cast<std::int32_t>(id), static_cast<float>(parse_real(bias))});
+  }
+  std::sort(parsed.token_bias.begin(), parsed.token_bias.end(),
+            [](const TokenBias& a, const TokenBias& b) { return a.token < b.token; });
+  parsed.request.edits.token_bias = parsed.token_bias.empty() ? nullptr : parsed.token_bias.data();
+  parsed.request.edits.token_bias_count = static_cast<std::int64_t>(parsed.token_bias.size());
+}
+
+void parse_dense_bias(py::handle value, ParsedRequest& parsed) {
+  ArrayView view = view_array(value, "bias");
+  if (view.cuda) value_error("bias must be on the device of logits, got a CUDA array");
+  if (!is_logit_dtype(view.dtype)) type_error("bias must be a dict or an array of floats, got an array of integers");
+  if (view.dtype != Dtype::kFloat32) {
+    const py::object floats = py::module_::import("numpy").attr("asarray")(value).attr("astype")("float32");
+    parsed.owners.push_back(floats);
+    view = view_array(floats, "bias");
+  }
+  parsed.request.edits.bias_stride = row_matrix(view, "bias", "vocab", parsed.vocab(), parsed, parsed.owners);
+  parsed.request.edits.bias = static_cast<const float*>(view.data);
+  parsed.views.push_back(std::move(view));
+}
+
+void parse_bias(py::handle value, ParsedRequest& parsed) {
+  if (!value) return;
+  if (PyDict_Check(value.ptr())) {
+    parse_token_bias(value, parsed);
+  } else {
+    parse_dense_bias(value, parsed);
+  }
+}
+
+// ---- parameters -------------------------------------------------------------------------------------------
+
+/// A parameter given to the call, else the one of `params=`, else nothing. `held` keeps what an attribute returned.
+py::handle given(const Arguments& arguments, Keyword keyword, py::object& held) {
+  if (arguments.has(keyword) || !arguments.has(kKeyParams)) return arguments[keyword];
+  held = py::reinterpret_steal<py::object>(PyObject_GetAttr(arguments[kKeyParams].ptr(), arguments.names()[keyword]));
+  if (!held) {
+    PyErr_Clear();
+    type_error("params must be a SamplingParams, got " + type_name(arguments[kKeyParams]));
+  }
+  return held.is_none() ? py::handle() : py::handle(held);
+}
+
+void parse_filters(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
+  FilterParams& params = parsed.request.params;
+  const auto read = [&](Keyword keyword, auto& parameter, auto& storage) {
+    py::object held;
+    parse_per_row(given(arguments, keyword, held), KeywordNames::text(keyword), rows, parameter, storage[keyword]);
+  };
+  read(kKeyTemperature, params.temperature, parsed.reals);
+  read(kKeyTopK, params.top_k, parsed.integers);
+  read(kKeyTopP, params.top_p, parsed.reals);
+  read(kKeyMinP, params.min_p, parsed.reals);
+}
+
+void parse_randomness(const Arguments& arguments, ParsedRequest& parsed) {
+  Randomness& randomness = parsed.request.randomness;
+  const std::int64_t rows = parsed.rows();
+  const auto read = [&](Keyword keyword, auto& parameter) {
+    parse_per_row(arguments[keyword], KeywordNames::text(keyword), rows, parameter, parsed.unsigneds[keyword]);
+  };
+  if (arguments.has(kKeySeed)) {
+    read(kKeySeed, randomness.seed);
+  } else {
+    randomness.seed.value = next_seed();
+  }
+  read(kKeyStream, randomness.stream);
+  read(kKeyStep, randomness.step);
+  randomness.stream_is_row = !arguments.has(kKeyStream) && !randomness.seed.varies();
+  check_randomness(randomness);
+}
+
+bool parse_on_invalid(py::handle value) {
+  if (!value) return true;
+  if (PyUnicode_Check(value.ptr())) {
+    if (PyUnicode_CompareWithASCIIString(value.ptr(), "raise") == 0) return true;
+    if (PyUnicode_CompareWithASCIIString(value.ptr(), "mark") == 0) return false;
+  }
+  value_error("on_invalid must be None, \"raise\" or \"mark\", got " + repr_of(value));
+}
+
+}  // namespace
+
+void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& parsed) {
+  parse_logits(arguments[kKeyLogits], parsed);
+  parse_filters(arguments, parsed.rows(), parsed);
+  check_params(parsed.request.params);
+  parse_mask(arguments[kKeyMask], parsed);
+  parse_bias(arguments[kKeyBias], parsed);
+  check_edits(parsed.request.edits, parsed.rows(), parsed.vocab());
+  if (drawing) parse_randomness(arguments, parsed);
+  parsed.raise_invalid = parse_on_invalid(arguments[kKeyOnInvalid]);
+  parsed.request.threads = cpu::default_threads();
+  if (arguments.has(kKeyThreads)) {
+    const std::int64_t threads = parse_count(arguments[kKeyThreads], "threads");
+    if (threads == 0) value_error("threads must be >= 1, got 0");
+    parsed.request.threads = static_cast<int>(std::min<std::int64_t>(threads, 1024));
+  }
+}
+
+void check_filters(const Arguments& arguments) {
+  ParsedRequest parsed;
+  parse_filters(arguments, -1, parsed);
+  check_params(parsed.request.params);
+}
+
+}  // namespace tokendraw::bindings

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/values.h"
+
+#include <cstring>
+
+#include "plan/plan.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+py::object numpy() { return py::module_::import("numpy"); }
+
+bool is_number(py::handle value) { return PyFloat_Check(value.ptr()) || PyLong_CheckExact(value.ptr()); }
+
+std::uint64_t parse_unsigned(py::handle value, const char* name, const std::string& place = "") {
+  const unsigned long long number = PyLong_AsUnsignedLongLong(value.ptr());
+  if (number == static_cast<unsigned long long>(-1) && PyErr_Occurred()) {
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
+    PyErr_Clear();
+    value_error(std::string(name) + " must be " + counter_rule(name) + ", got " + repr_of(value) + place);
+  }
+  return number;
+}
+
+/// Anything that is no plain number: an array, a sequence, a scalar of another library. Returned contiguous.
+py::object as_array(py::handle value, const char* name, const char* kinds, const char* expected) {
+  if (PyBool_Check(value.ptr()) || PyUnicode_Check(value.ptr())) {
+    type_error(std::string(name) + " must be " + expected + ", got " + type_name(value));
+  }
+  py::object array = numpy().attr("asarray")(value);
+  const std::string kind = array.attr("dtype").attr("kind").cast<std::string>();
+  if (std::strstr(kinds, kind.c_str()) == nullptr) {
+    const bool array_like = array.attr("ndim").cast<int>() > 0;
+    type_error(std::string(name) + " must be " + expected + ", got " +
+               (array_like ? "an array of " + py::str(array.attr("dtype")).cast<std::string>() : type_name(value)));
+  }
+  return array;
+}
+
+template <class T>
+struct Parameter;
+
+template <>
+struct Parameter<double> {
+  static constexpr const char* kKinds = "fiu";
+  static constexpr const char* kExpected = "a number, or an array with one per row";
+  static constexpr const char* kDtype = "float64";
+  static bool is_plain(py::handle value) { return is_number(value); }
+  static double plain(py::handle value, const char*, const std::string& = "") { return parse_real(value); }
+};
+
+template <>
+struct Parameter<std::int64_t> {
+  static constexpr const char* kKinds = "iu";
+  static constexpr const char* kExpected = "an integer, or an array with one per row";
+  static constexpr const char* kDtype = "int64";
+  static bool is_plain(py::handle value) { return PyLong_CheckExact(value.ptr()); }
+  static std::int64_t plain(py::handle value, const char* name, const std::string& = "") {
+    return parse_integer(value, name);
+  }
+};
+
+template <>
+struct Parameter<std::uint64_t> {
+  static constexpr const char* kKinds = "iu";
+  static constexpr const char* kExpected = "an integer, or an array with one per row";
+  static constexpr const char* kDtype = "uint64";
+  static bool is_plain(py::handle value) { return PyLong_CheckExact(value.ptr()); }
+  static std::uint64_t plain(py::handle value, const char* name, const std::string& place = "") {
+    return parse_unsigned(value, name, place);
+  }
+};
+
+/// `rows` < 0 takes an array of any length.
+void check_length(std::int64_t length, std::int64_t rows, const char* name) {
+  if (rows < 0 || length == rows) return;
+  value_error(std::string(name) + " must have one value per row (" + std::to_string(rows) + "), got " +
+              std::to_string(length));
+}
+
+/// numpy would wrap a negative integer when it converts to unsigned, and a large unsigned one to signed.
+void check_sign(py::handle array, py::handle target, const char* name) {
+  const auto kind = array.attr("dtype").attr("kind").cast<std::string>();
+  const auto wanted = target.cast<std::string>();
+  if (kind == "i" && wanted == "uint64" && array.attr("min")().cast<std::int64_t>() < 0) {
+    value_error(std::string(name) + " must be " + counter_rule(name) + ", got " +
+                repr_of(array.attr("min")().attr("item")()) + " (row " +
+                py::str(array.attr("argmin")()).cast<std::string>() + ")");
+  }
+  if (kind == "u" && wanted == "int64" && array.attr("max")().cast<std::uint64_t>() >> 63 != 0) {
+    value_error(std::string(name) + " must fit in 64 bits, got " + repr_of(array.attr("max")().attr("item")()));
+  }
+}
+
+/// A list or tuple of Python numbers, which need not fit in one dtype of NumPy: seeds go up to 2^64.
+template <class T>
+bool read_list(py::handle value, const char* name, std::vector<T>& storage) {
+  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) return false;
+  const auto items = py::reinterpret_borrow<py::sequence>(value);
+  for (const py::handle item : items) {
+    if (!Parameter<T>::is_plain(item)) return false;
+  }
+  for (const py::handle item : items) {
+    storage.push_back(Parameter<T>::plain(item, name, " (row " + std::to_string(storage.size()) + ")"));
+  }
+  return true;
+}
+
+/// Any other array, or sequence of sequences, in C order.
+template <class T>
+void read_array(const py::object& array, const char* name, std::vector<T>& storage) {
+  const auto length = array.attr("size").cast<std::int64_t>();
+  if (length > 0) check_sign(array, py::str(Parameter<T>::kDtype), name);
+  const py::object contiguous = numpy().attr("ascontiguousarray")(array, py::str(Parameter<T>::kDtype));
+  const ArrayView view = view_array(contiguous, name);
+  const auto* data = static_cast<const T*>(view.data);
+  storage.assign(data, data + length);
+}
+
+}  // namespace
+
+void type_error(const std::string& message) { throw py::type_error(message); }
+void value_error(const std::string& message) { throw py::value_error(message); }
+
+std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
+
+std::string repr_of(py::handle value) { return py::repr(value).cast<std::string>(); }
+
+double parse_real(py::handle value) {
+  const double number = PyFloat_AsDouble(value.ptr());
+  if (number == -1.0 && PyErr_Occurred()) throw py::error_already_set();
+  return number;
+}
+
+bool is_number(py::handle value) { return PyFloat_Check(value.ptr()) || PyLong_CheckExact(value.ptr()); }
+
+std::int64_t parse_integer(py::handle value, const char* name) {
+  int overflow = 0;
+  const long long number = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+  if (overflow != 0) value_error(std::string(name) + " must fit in 64 bits, got " + repr_of(value));
+  if (number == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return number;
+}
+
+std::int64_t parse_count(py::handle value, const char* name) {
+  if (!value || PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
+    type_error(std::string(name) + " must be an integer, got " + (value ? type_name(value) : "None"));
+  }
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  const std::int64_t count = parse_integer(index, name);
+  if (count < 0) value_error(std::string(name) + " must be >= 0, got " + std::to_string(count));
+  return count;
+}
+
+template <class T>
+void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow<T>& parameter,
+                   std::vector<T>& storage) {
+  using Kind = Parameter<T>;
+  if (!value) return;
+  if (Kind::is_plain(value)) {
+    parameter.value = Kind::plain(value, name);
+    return;
+  }
+  if (!read_list(value, name, storage)) {
+    const py::object array = as_array(value, name, Kind::kKinds, Kind::kExpected);
+    if (array.attr("ndim").cast<int>() == 0) {
+      parameter.value = Kind::plain(array.attr("item")(), name);
+      return;
+    }
+    read_array(array, name, storage);
+  }
+  parameter.values = storage.data();
+  parameter.count = static_cast<std::int64_t>(storage.size());
+  check_length(parameter.count, rows, name);
+}
+
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<double>&, std::vector<double>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::int64_t>&, std::vector<std::int64_t>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::uint64_t>&, std::vector<std::uint64_t>&);
+
+}  // namespace tokendraw::bindings

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Python values to C++ values: a number, or one number per row from any array or sequence.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.h"
+#include "plan/request.h"
+
+namespace tokendraw::bindings {
+
+[[noreturn]] void type_error(const std::string& message);
+[[noreturn]] void value_error(const std::string& message);
+
+std::string type_name(py::handle value);
+std::string repr_of(py::handle value);
+
+double parse_real(py::handle value);
+std::int64_t parse_integer(py::handle value, const char* name);
+
+/// A whole number >= 0; `value` may be null.
+std::int64_t parse_count(py::handle value, const char* name);
+
+/// Reads a scalar into parameter.value, or an array with `rows` values (any number where rows < 0) into `storage`,
+/// which `parameter` then borrows. Leaves the parameter alone where `value` is null. T: double, int64_t or uint64_t.
+template <class T>
+void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow<T>& parameter,
+                   std::vector<T>& storage);
+
+}  // namespace tokendraw::bindings
