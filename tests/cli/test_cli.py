@@ -38,11 +38,21 @@ def run(*arguments, stdin=b""):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+# Ctrl-C as in a terminal, even where the tests run in the background and inherit an ignored signal.
+INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("tokendraw", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(*arguments):
-    """Start an endless text, with Ctrl-C as in a terminal even where the tests run in the background."""
+    """Start an endless text."""
     return subprocess.Popen(
         [
-            *COMMAND,
+            sys.executable,
+            "-c",
+            INTERRUPTIBLE,
             "generate",
             PROMPT,
             "--seed",
@@ -54,7 +64,6 @@ def start(*arguments):
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
