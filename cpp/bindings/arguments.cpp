@@ -8,9 +8,48 @@
 namespace tokendraw::bindings {
 namespace {
 
-constexpr std::array<const char*, kKeywords> kNames{"temperature", "top_k",      "top_p",   "min_p", "mask", "bias",
-                                                    "params",      "on_invalid", "threads", "out",   "seed", "stream",
-                                                    "step",        "logprobs",   "logits",  "k"};
+constexpr std::array<const char*, kKeywords> kNames{
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "top_n_sigma",
+    "xtc_probability",
+    "xtc_threshold",
+    "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_last_n",
+    "dry_breakers",
+    "min_tokens",
+    "eos_token_id",
+    "steps",
+    "top_k_ties",
+    "top_p_boundary",
+    "top_p_ties",
+    "top_p_mass",
+    "penalty_history",
+    "mask",
+    "bias",
+    "history",
+    "prompt_lengths",
+    "params",
+    "on_invalid",
+    "threads",
+    "out",
+    "seed",
+    "stream",
+    "step",
+    "logprobs",
+    "logits",
+    "k",
+};
 
 }  // namespace
 

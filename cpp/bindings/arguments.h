@@ -13,14 +13,38 @@ namespace tokendraw::bindings {
 
 namespace py = pybind11;
 
-/// Every keyword of every hot function. The steps come first, in the order of plan/steps.h.
+/// Every keyword of every hot function. The fields of SamplingParams come first.
 enum Keyword : int {
   kKeyTemperature,
   kKeyTopK,
   kKeyTopP,
   kKeyMinP,
+  kKeyTypicalP,
+  kKeyEpsilonCutoff,
+  kKeyEtaCutoff,
+  kKeyTopNSigma,
+  kKeyXtcProbability,
+  kKeyXtcThreshold,
+  kKeyRepetitionPenalty,
+  kKeyFrequencyPenalty,
+  kKeyPresencePenalty,
+  kKeyDryMultiplier,
+  kKeyDryBase,
+  kKeyDryAllowedLength,
+  kKeyDryLastN,
+  kKeyDryBreakers,
+  kKeyMinTokens,
+  kKeyEosTokenId,
+  kKeySteps,
+  kKeyTopKTies,
+  kKeyTopPBoundary,
+  kKeyTopPTies,
+  kKeyTopPMass,
+  kKeyPenaltyHistory,
   kKeyMask,
   kKeyBias,
+  kKeyHistory,
+  kKeyPromptLengths,
   kKeyParams,
   kKeyOnInvalid,
   kKeyThreads,
@@ -34,15 +58,17 @@ enum Keyword : int {
   kKeywords,
 };
 
-using KeywordSet = std::uint32_t;
+using KeywordSet = std::uint64_t;
 
 constexpr KeywordSet set_of(Keyword keyword) { return KeywordSet{1} << keyword; }
 
-inline constexpr KeywordSet kFilterKeywords = set_of(kKeyTemperature) | set_of(kKeyTopK) | set_of(kKeyTopP) |
-                                              set_of(kKeyMinP) | set_of(kKeyMask) | set_of(kKeyBias) |
-                                              set_of(kKeyParams);
-inline constexpr KeywordSet kCallKeywords = set_of(kKeyOnInvalid) | set_of(kKeyThreads);
+/// All before the given one.
+constexpr KeywordSet set_before(Keyword keyword) { return set_of(keyword) - 1; }
+
+inline constexpr KeywordSet kParamsKeywords = set_before(kKeyMask);
 inline constexpr KeywordSet kDrawKeywords = set_of(kKeySeed) | set_of(kKeyStream) | set_of(kKeyStep);
+inline constexpr KeywordSet kFilterKeywords = set_before(kKeyOnInvalid) | kDrawKeywords;
+inline constexpr KeywordSet kCallKeywords = set_of(kKeyOnInvalid) | set_of(kKeyThreads);
 
 /// The interned names of the keywords; made once per module and owned by it.
 class KeywordNames {

@@ -4,6 +4,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/docs.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "cpu/backend.h"
@@ -31,8 +32,8 @@ py::object draw_tokens(const Arguments& arguments, ParsedRequest& parsed) {
   return tokens;
 }
 
-const Signature kSample{"sample", {kKeyLogits}, kFilterKeywords | kCallKeywords | kDrawKeywords | set_of(kKeyOut)};
-const Signature kDraw{"draw", {kKeyLogits}, kFilterKeywords | kCallKeywords | kDrawKeywords | set_of(kKeyLogprobs)};
+const Signature kSample{"sample", {kKeyLogits}, kFilterKeywords | kCallKeywords | set_of(kKeyOut)};
+const Signature kDraw{"draw", {kKeyLogits}, kFilterKeywords | kCallKeywords | set_of(kKeyLogprobs)};
 const Signature kGreedy{"greedy", {kKeyLogits}, kCallKeywords | set_of(kKeyMask) | set_of(kKeyBias) | set_of(kKeyOut)};
 
 PyObject* sample(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
@@ -88,7 +89,7 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
 }
 
 constexpr const char* kSampleDoc =
-    R"(sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, out=None, threads=None)
+    "sample(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(out=None, threads=None)
 --
 
 Draw one token per row.
@@ -106,10 +107,36 @@ top_p : float in (0, 1] or one per row
     Keep the shortest beginning of the total order whose mass reaches this share of what top_k left.
 min_p : float in [0, 1] or one per row
     Keep tokens at least this fraction as probable as the best one.
+typical_p : float in (0, 1] or one per row
+    Keep the tokens whose surprise is nearest to the entropy, until they hold this share.
+epsilon_cutoff, eta_cutoff : float in [0, 1) or one per row
+    Keep tokens at least this probable; eta_cutoff asks less where the entropy is high. The best token stays.
+top_n_sigma : float >= 0 or one per row
+    Keep logits within this many standard deviations of the best one; 0 keeps all.
+xtc_probability, xtc_threshold : float in [0, 1] or one per row
+    With this probability, drop all but the last of the tokens that are at least as probable as the threshold.
+repetition_penalty, frequency_penalty, presence_penalty : float or one per row
+    Of the tokens in `history`: a divisor of positive logits and factor of negative ones, once per token; a term for
+    each occurrence; a term for any.
+dry_multiplier, dry_base, dry_allowed_length, dry_last_n, dry_breakers
+    A token that would repeat the last n >= dry_allowed_length tokens of `history` loses
+    dry_multiplier * dry_base ** (n - dry_allowed_length). Only the last dry_last_n tokens count (-1: all), and none
+    before one of the token ids in `dry_breakers`.
+min_tokens, eos_token_id : int or one per row, int or sequence
+    The ends are forbidden while `step` is below min_tokens.
+steps : sequence of str
+    Another order of the steps: temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma, xtc, or
+    top_k_top_p for both of the same set. Mask, bias and penalties always come first.
+top_k_ties, top_p_boundary, top_p_ties, top_p_mass, penalty_history
+    Rules that other systems differ in; see `SamplingParams`.
 mask : bool array [vocab] or [..., vocab], or int32 words [..., ceil(vocab / 32)]
     True, or a set bit (least significant first), allows a token.
 bias : dict of token to value, or float array [vocab] or [..., vocab]
     Added to the logits; -inf forbids.
+history : list of lists of int, one per row, or int array [..., length] padded with -1
+    The tokens before each row's next one, oldest first.
+prompt_lengths : int or one per row
+    How many tokens of the history are the prompt, for penalties that look at the output alone.
 seed : int in [0, 2**64) or one per row
     Key of the random numbers. None takes entropy from the system.
 stream, step : int or one per row
@@ -155,14 +182,14 @@ True
 )";
 
 constexpr const char* kDrawDoc =
-    R"(draw(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, seed=None, stream=None, step=0, params=None, on_invalid=None, threads=None, logprobs=0)
+    "draw(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(threads=None, logprobs=0)
 --
 
 Draw one token per row and say what is known about it.
 
 Parameters
 ----------
-logits, temperature, top_k, top_p, min_p, mask, bias, seed, stream, step, params, on_invalid, threads
+logits, on_invalid, threads, **parameters
     As for `sample`, which draws the same tokens.
 logprobs : int
     How many of the best tokens to list per row.

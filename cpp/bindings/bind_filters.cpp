@@ -4,6 +4,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/docs.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "cpu/backend.h"
@@ -41,7 +42,7 @@ const Signature kLogSoftmax{"log_softmax", {kKeyLogits}, kTransformKeywords};
 const Signature kFilterLogits{"filter_logits", {kKeyLogits}, kTransformKeywords};
 const Signature kKeptSet{"kept_set", {kKeyLogits}, kFilterKeywords | kCallKeywords};
 const Signature kTopKSignature{"top_k", {kKeyLogits, kKeyK}, kCallKeywords};
-const Signature kCheckFilters{"_check_filters", {}, kFilterKeywords};
+const Signature kCheckFilters{"_check_filters", {}, kParamsKeywords};
 
 PyObject* softmax(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
   return fast_call(self, values, count, keywords, kSoftmax,
@@ -116,15 +117,15 @@ PyObject* check_filter_values(PyObject* self, PyObject* const* values, Py_ssize_
 }
 
 constexpr const char* kSoftmaxDoc =
-    R"(softmax(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
+    "softmax(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(out=None, threads=None)
 --
 
 Probabilities over the kept tokens of every row; 0 elsewhere.
 
 Parameters
 ----------
-logits, temperature, top_k, top_p, min_p, mask, bias, params, on_invalid, threads
-    As for `sample`.
+logits, on_invalid, threads, **parameters
+    As for `sample`; a seed is needed where 0 < xtc_probability < 1.
 out : float32 array of the shape of logits
     Written and returned.
 
@@ -142,14 +143,14 @@ Examples
 )";
 
 constexpr const char* kLogSoftmaxDoc =
-    R"(log_softmax(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
+    "log_softmax(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(out=None, threads=None)
 --
 
 Log-probabilities (nats) over the kept tokens of every row; -inf elsewhere.
 
 Parameters
 ----------
-logits, temperature, top_k, top_p, min_p, mask, bias, params, on_invalid, out, threads
+logits, on_invalid, out, threads, **parameters
     As for `softmax`.
 
 Returns
@@ -166,14 +167,15 @@ Examples
 )";
 
 constexpr const char* kFilterLogitsDoc =
-    R"(filter_logits(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, out=None, threads=None)
+    "filter_logits(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(out=None, threads=None)
 --
 
-Scores ``(logit - row_max) / temperature`` where kept; -inf elsewhere.
+Scores ``(logit - row_max) / temperature`` where kept; -inf elsewhere. The maximum is that of the row after mask, bias
+and penalties.
 
 Parameters
 ----------
-logits, temperature, top_k, top_p, min_p, mask, bias, params, on_invalid, out, threads
+logits, on_invalid, out, threads, **parameters
     As for `softmax`.
 
 Returns
@@ -190,15 +192,15 @@ Examples
 )";
 
 constexpr const char* kKeptSetDoc =
-    R"(kept_set(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, mask=None, bias=None, params=None, on_invalid=None, threads=None)
+    "kept_set(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(threads=None)
 --
 
 The kept tokens of every row, ragged.
 
 Parameters
 ----------
-logits, temperature, top_k, top_p, min_p, mask, bias, params, on_invalid, threads
-    As for `sample`.
+logits, on_invalid, threads, **parameters
+    As for `softmax`.
 
 Returns
 -------
@@ -241,6 +243,8 @@ Examples
 ([3.0, 3.0, 2.0], [1, 3, 2])
 )";
 
+constexpr const char* kCheckFiltersDoc = "_check_filters(*, " TOKENDRAW_PARAMS_SIGNATURE ")\n--\n\n";
+
 }  // namespace
 
 void bind_filters(py::module_& module) {
@@ -250,7 +254,7 @@ void bind_filters(py::module_& module) {
       fast_method("filter_logits", filter_logits, kFilterLogitsDoc),
       fast_method("kept_set", kept_set, kKeptSetDoc),
       fast_method("top_k", top_k, kTopKDoc),
-      fast_method("_check_filters", check_filter_values, nullptr),
+      fast_method("_check_filters", check_filter_values, kCheckFiltersDoc),
       {nullptr, nullptr, 0, nullptr},
   };
   add_functions(module, functions);

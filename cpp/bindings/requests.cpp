@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "bindings/penalties.h"
 #include "bindings/values.h"
 #include "cpu/threads.h"
 #include "plan/entropy.h"
@@ -193,39 +194,65 @@ void parse_bias(py::handle value, ParsedRequest& parsed) {
 
 // ---- parameters -------------------------------------------------------------------------------------------
 
-/// A parameter given to the call, else the one of `params=`, else nothing. `held` keeps what an attribute returned.
-py::handle given(const Arguments& arguments, Keyword keyword, py::object& held) {
-  if (arguments.has(keyword) || !arguments.has(kKeyParams)) return arguments[keyword];
-  held = py::reinterpret_steal<py::object>(PyObject_GetAttr(arguments[kKeyParams].ptr(), arguments.names()[keyword]));
-  if (!held) {
-    PyErr_Clear();
-    type_error("params must be a SamplingParams, got " + type_name(arguments[kKeyParams]));
+StepOrder parse_step_order(py::handle value) {
+  if (!value) return {};
+  if (PyUnicode_Check(value.ptr()) || !PySequence_Check(value.ptr())) {
+    type_error("steps must be a sequence of names of steps, got " + type_name(value));
   }
-  return held.is_none() ? py::handle() : py::handle(held);
+  std::vector<std::string> names;
+  for (const py::handle name : py::reinterpret_borrow<py::sequence>(value)) {
+    if (!PyUnicode_Check(name.ptr())) type_error("steps must be names of steps, got " + type_name(name));
+    names.push_back(name.cast<std::string>());
+  }
+  return parse_steps(names);
+}
+
+void parse_rules(const Arguments& arguments, FilterParams& params) {
+  py::object held;
+  const auto choice = [&](Keyword keyword, std::initializer_list<const char*> names) {
+    return parse_choice(given(arguments, keyword, held), KeywordNames::text(keyword), names);
+  };
+  params.steps = parse_step_order(given(arguments, kKeySteps, held));
+  params.top_k_all_ties = choice(kKeyTopKTies, {"exact", "all"}) == 1;
+  params.top_p_exceeds = choice(kKeyTopPBoundary, {"reach", "exceed"}) == 1;
+  params.top_p_ties = static_cast<Ties>(choice(kKeyTopPTies, {"lowest", "highest", "all"}));
+  params.top_p_of_original = choice(kKeyTopPMass, {"left", "original"}) == 1;
 }
 
 void parse_filters(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
   FilterParams& params = parsed.request.params;
-  const auto read = [&](Keyword keyword, auto& parameter, auto& storage) {
-    py::object held;
-    parse_per_row(given(arguments, keyword, held), KeywordNames::text(keyword), rows, parameter, storage[keyword]);
+  py::object held;
+  const auto read = [&](Keyword keyword, auto& parameter, auto& pool) {
+    parse_per_row(given(arguments, keyword, held), KeywordNames::text(keyword), rows, parameter, pool);
   };
   read(kKeyTemperature, params.temperature, parsed.reals);
   read(kKeyTopK, params.top_k, parsed.integers);
   read(kKeyTopP, params.top_p, parsed.reals);
   read(kKeyMinP, params.min_p, parsed.reals);
+  read(kKeyTypicalP, params.typical_p, parsed.reals);
+  read(kKeyEpsilonCutoff, params.epsilon_cutoff, parsed.reals);
+  read(kKeyEtaCutoff, params.eta_cutoff, parsed.reals);
+  read(kKeyTopNSigma, params.top_n_sigma, parsed.reals);
+  read(kKeyXtcProbability, params.xtc_probability, parsed.reals);
+  read(kKeyXtcThreshold, params.xtc_threshold, parsed.reals);
+  parse_rules(arguments, params);
+  parse_penalties(arguments, rows, parsed);
+  check_params(params);
+  check_penalties(parsed.request.penalties);
 }
 
-void parse_randomness(const Arguments& arguments, ParsedRequest& parsed) {
+void parse_randomness(const Arguments& arguments, bool drawing, ParsedRequest& parsed) {
   Randomness& randomness = parsed.request.randomness;
   const std::int64_t rows = parsed.rows();
   const auto read = [&](Keyword keyword, auto& parameter) {
-    parse_per_row(arguments[keyword], KeywordNames::text(keyword), rows, parameter, parsed.unsigneds[keyword]);
+    parse_per_row(arguments[keyword], KeywordNames::text(keyword), rows, parameter, parsed.unsigneds);
   };
   if (arguments.has(kKeySeed)) {
     read(kKeySeed, randomness.seed);
-  } else {
+  } else if (drawing) {
     randomness.seed.value = next_seed();
+  } else if (is_random_before_the_draw(parsed.request.params)) {
+    value_error("seed must be given where 0 < xtc_probability < 1, got None");
   }
   read(kKeyStream, randomness.stream);
   read(kKeyStep, randomness.step);
@@ -247,11 +274,11 @@ bool parse_on_invalid(py::handle value) {
 void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& parsed) {
   parse_logits(arguments[kKeyLogits], parsed);
   parse_filters(arguments, parsed.rows(), parsed);
-  check_params(parsed.request.params);
+  parse_history(arguments, parsed);
   parse_mask(arguments[kKeyMask], parsed);
   parse_bias(arguments[kKeyBias], parsed);
   check_edits(parsed.request.edits, parsed.rows(), parsed.vocab());
-  if (drawing) parse_randomness(arguments, parsed);
+  parse_randomness(arguments, drawing, parsed);
   parsed.raise_invalid = parse_on_invalid(arguments[kKeyOnInvalid]);
   parsed.request.threads = cpu::default_threads();
   if (arguments.has(kKeyThreads)) {
@@ -264,7 +291,6 @@ void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& pars
 void check_filters(const Arguments& arguments) {
   ParsedRequest parsed;
   parse_filters(arguments, -1, parsed);
-  check_params(parsed.request.params);
 }
 
 }  // namespace tokendraw::bindings

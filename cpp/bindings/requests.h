@@ -18,10 +18,12 @@ struct ParsedRequest {
   bool raise_invalid = true;
 
   ArrayView logits;
-  std::vector<double> reals[kKeywords];
-  std::vector<std::int64_t> integers[kKeywords];
-  std::vector<std::uint64_t> unsigneds[kKeywords];
+  std::vector<std::vector<double>> reals;
+  std::vector<std::vector<std::int64_t>> integers;
+  std::vector<std::vector<std::uint64_t>> unsigneds;
   std::vector<TokenBias> token_bias;
+  std::vector<std::int32_t> history;
+  std::vector<std::int64_t> history_offsets;
   std::vector<py::object> owners;
   std::vector<ArrayView> views;
 
@@ -32,7 +34,7 @@ struct ParsedRequest {
 /// Parses and checks; throws what Python shows as TypeError or ValueError. Randomness is read where `drawing`.
 void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& parsed);
 
-/// One filter parameter on its own, for SamplingParams: scalars and arrays of any length are checked alike.
+/// The parameters of SamplingParams on their own: scalars and arrays of any length are checked alike.
 void check_filters(const Arguments& arguments);
 
 }  // namespace tokendraw::bindings

@@ -155,13 +155,14 @@ std::int64_t parse_count(py::handle value, const char* name) {
 
 template <class T>
 void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow<T>& parameter,
-                   std::vector<T>& storage) {
+                   std::vector<std::vector<T>>& pool) {
   using Kind = Parameter<T>;
   if (!value) return;
   if (Kind::is_plain(value)) {
     parameter.value = Kind::plain(value, name);
     return;
   }
+  std::vector<T>& storage = pool.emplace_back();
   if (!read_list(value, name, storage)) {
     const py::object array = as_array(value, name, Kind::kKinds, Kind::kExpected);
     if (array.attr("ndim").cast<int>() == 0) {
@@ -175,8 +176,8 @@ void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow
   check_length(parameter.count, rows, name);
 }
 
-template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<double>&, std::vector<double>&);
-template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::int64_t>&, std::vector<std::int64_t>&);
-template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::uint64_t>&, std::vector<std::uint64_t>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<double>&, std::vector<std::vector<double>>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::int64_t>&, std::vector<std::vector<std::int64_t>>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::uint64_t>&, std::vector<std::vector<std::uint64_t>>&);
 
 }  // namespace tokendraw::bindings

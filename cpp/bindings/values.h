@@ -22,10 +22,11 @@ std::int64_t parse_integer(py::handle value, const char* name);
 /// A whole number >= 0; `value` may be null.
 std::int64_t parse_count(py::handle value, const char* name);
 
-/// Reads a scalar into parameter.value, or an array with `rows` values (any number where rows < 0) into `storage`,
-/// which `parameter` then borrows. Leaves the parameter alone where `value` is null. T: double, int64_t or uint64_t.
+/// Reads a scalar into parameter.value, or an array with `rows` values (any number where rows < 0) into a new entry of
+/// `pool`, which `parameter` then borrows. Leaves the parameter alone where `value` is null. T: double, int64_t or
+/// uint64_t.
 template <class T>
 void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow<T>& parameter,
-                   std::vector<T>& storage);
+                   std::vector<std::vector<T>>& pool);
 
 }  // namespace tokendraw::bindings

@@ -28,6 +28,8 @@ struct Cutoff {
 /// Keeps every finite score.
 inline constexpr Cutoff kKeepFinite{-FLT_MAX, INT64_MAX};
 
+inline constexpr Cutoff kKeepNothing{__builtin_inff(), -1};
+
 TOKENDRAW_INLINE bool keeps(Cutoff cutoff, float score, std::int64_t token) {
   return score > cutoff.score || (score == cutoff.score && token <= cutoff.token);
 }

@@ -11,6 +11,7 @@
 #include "cpu/float_environment.h"
 #include "cpu/isa.h"
 #include "cpu/logprobs.h"
+#include "cpu/penalties.h"
 #include "cpu/threads.h"
 #include "cpu/top_k.h"
 #include "plan/plan.h"
@@ -43,6 +44,10 @@ RowView view_row(const Request& request, std::int64_t row) {
   return view;
 }
 
+RowSteps steps_of(const Request& request, std::int64_t row) {
+  return tokendraw::steps_of(request.params, request.randomness.row(row), row, request.logits.vocab);
+}
+
 /// The workspaces of the calling thread: kept between calls.
 std::vector<Workspace>& workspaces(int threads) {
   thread_local std::vector<Workspace> kept;
@@ -58,7 +63,10 @@ void for_each_view(const Request& request, const Work& work) {
   std::vector<Workspace>& spaces = workspaces(threads);
   const auto run = [&](int worker, std::int64_t row) {
     const FloatEnvironment environment;
-    work(spaces[static_cast<std::size_t>(worker)], view_row(request, row), row);
+    Workspace& space = spaces[static_cast<std::size_t>(worker)];
+    RowView view = view_row(request, row);
+    edit_by_history(request, row, space, view);
+    work(space, view, row);
   };
   if (threads == 1) {
     for (std::int64_t row = 0; row < request.logits.rows; ++row) run(0, row);
@@ -76,6 +84,7 @@ void write_invalid(const DrawOutputs& out, std::int64_t row) {
   write(out.tokens, row, std::int32_t{-1});
   write(out.logprobs, row, kNan);
   write(out.raw_logprobs, row, kNan);
+  write(out.entropies, row, kNan);
   write(out.ranks, row, std::int64_t{-1});
   write(out.kept, row, std::int64_t{0});
   if (out.top_tokens) std::fill_n(out.top_tokens + row * out.top_count, out.top_count, -1);
@@ -85,12 +94,13 @@ void write_invalid(const DrawOutputs& out, std::int64_t row) {
 void write_described(const DrawOutputs& out, std::int64_t row, Kept& kept, Candidate token) {
   if (out.logprobs) out.logprobs[row] = processed_logprob(kept, token);
   if (out.kept) out.kept[row] = kept.count();
+  if (out.entropies) out.entropies[row] = entropy_of(kept);
   if (out.top_count > 0) {
     write_best(kept, out.top_count, out.top_tokens + row * out.top_count, out.top_logprobs + row * out.top_count);
   }
   if (!out.raw_logprobs && !out.ranks) return;
   const Row& drawn = kept.row();
-  const RawToken raw = describe_raw(drawn.kernels, drawn.view, token.token, drawn.work);
+  const RawToken raw = describe_raw(drawn.kernels, drawn.view(), token.token, drawn.work);
   write(out.raw_logprobs, row, raw.logprob);
   write(out.ranks, row, raw.rank);
 }
@@ -101,30 +111,22 @@ void write_one_hot(Transform transform, Candidate token, std::int64_t vocab, flo
   out[token.token] = probs ? 1.0f : 0.0f;
 }
 
-void write_row(Kept& kept, Transform transform, double temperature, float* out) {
+void write_row(Kept& kept, Transform transform, float* out) {
   Row& row = kept.row();
   const Cutoff cutoff = kept.cutoff();
-  if (kept.listed() && row.work.listed.size() == 1) {
-    write_one_hot(transform, row.work.listed.front(), row.view.vocab, out);
-    return;
-  }
+  const bool one_hot = transform == Transform::kScores ? kept.is_greedy() : kept.count() == 1;
+  if (one_hot) return write_one_hot(transform, kept.listed() ? row.work.listed.front() : row.last(cutoff), row.view().vocab, out);
   if (transform == Transform::kScores) {
     // The slope stays finite, so that the distance 0 of the best token stays 0.
-    const double slope = std::min(1.0 / temperature, DBL_MAX);
-    row.kernels.write_scores(row.view, cutoff, static_cast<double>(row.max()), slope, 0.0, out);
-    return;
+    const double slope = std::min(1.0 / row.temperature(), DBL_MAX);
+    return row.kernels.write_scores(row.view(), cutoff, static_cast<double>(kept.peak()), slope, 0.0, out);
   }
   const double mass = kept.mass();
   if (transform == Transform::kLogprobs) {
-    row.kernels.write_scores(row.view, cutoff, row.log_origin(), row.log_slope(), row.log_offset(mass), out);
-    return;
+    row.kernels.write_scores(row.view(), cutoff, row.log_origin(), row.log_slope(), row.log_offset(mass), out);
+  } else {
+    row.write_probs(cutoff, mass, out);
   }
-  Buffer<double>& factors = row.work.sums;
-  for (std::int64_t tile = 0; tile < row.tiles(); ++tile) {
-    const bool empty = row.work.summaries[tile].max < -FLT_MAX;
-    factors[tile] = empty ? 0.0 : row.factor_of(tile) / mass;
-  }
-  row.kernels.write_probs(row.view, row.scale, row.work.summaries.data(), cutoff, factors.data(), out);
 }
 
 class CpuBackend final : public Backend {
@@ -132,10 +134,11 @@ class CpuBackend final : public Backend {
   void draw(const Request& request, const DrawOutputs& out, RowStatus* status) override {
     const Kernels& kernels = *active_isa().kernels;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
-      Kept kept(kernels, view, steps_of(request.params, row, view.vocab), work);
+      const RandomSource source = request.randomness.row(row);
+      Kept kept(kernels, view, steps_of(request.params, source, row, view.vocab), work);
       status[row] = kept.status();
       if (kept.status() != RowStatus::kValid) return write_invalid(out, row);
-      const Candidate token = draw_token(kept, request.randomness.row(row));
+      const Candidate token = draw_token(kept, source);
       write(out.tokens, row, token.token);
       write_described(out, row, kept, token);
     });
@@ -144,14 +147,13 @@ class CpuBackend final : public Backend {
   void transform(const Request& request, Transform transform, float* out, RowStatus* status) override {
     const Kernels& kernels = *active_isa().kernels;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
-      const RowSteps steps = steps_of(request.params, row, view.vocab);
-      Kept kept(kernels, view, steps, work);
+      Kept kept(kernels, view, steps_of(request, row), work);
       status[row] = kept.status();
       float* to = out + row * view.vocab;
       if (kept.status() != RowStatus::kValid) {
         std::fill_n(to, view.vocab, kNan);
       } else {
-        write_row(kept, transform, steps.temperature, to);
+        write_row(kept, transform, to);
       }
     });
   }
@@ -159,7 +161,7 @@ class CpuBackend final : public Backend {
   void list_kept(const Request& request, KeptRow* out, RowStatus* status) override {
     const Kernels& kernels = *active_isa().kernels;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
-      Kept kept(kernels, view, steps_of(request.params, row, view.vocab), work);
+      Kept kept(kernels, view, steps_of(request, row), work);
       status[row] = kept.status();
       if (kept.status() == RowStatus::kValid) out[row] = cpu::list_kept(kept);
     });
@@ -168,7 +170,7 @@ class CpuBackend final : public Backend {
   void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens, RowStatus* status) override {
     const Kernels& kernels = *active_isa().kernels;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {
-      Row scanned(kernels, view, 1.0, work);
+      Row scanned(kernels, view, work);
       status[row] = scanned.scan(Scan::kGroupMaxima);
       const bool valid = status[row] == RowStatus::kValid;
       std::fill_n(values + row * k, k, valid ? -HUGE_VALF : kNan);

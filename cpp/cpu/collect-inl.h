@@ -7,19 +7,32 @@
 namespace tokendraw::cpu {
 namespace {
 
+/// Appends the lanes of one register that are hit.
+TOKENDRAW_INLINE Candidate* append_hits(Vector x, std::uint32_t hits, std::int64_t first, Candidate* found) {
+  float scores[kWidth];
+  store(scores, x);
+  for (; hits != 0; hits &= hits - 1) {
+    const int lane = __builtin_ctz(hits);
+    *found++ = {scores[lane], static_cast<std::int32_t>(first + lane)};
+  }
+  return found;
+}
+
+/// Most lines hold nothing: they cost one comparison per register and one branch.
 template <class Element>
 TOKENDRAW_INLINE Candidate* collect_tile(const Element* elements, int count, float floor, float ceiling,
                                          std::int64_t begin, Candidate* found) {
   for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
+    Mask hits[kRegisters];
+    Mask any = no_lanes();
     for (int r = 0; r < kRegisters; ++r) {
-      std::uint32_t hits = bits(greater_equal(x.v[r], Vector(floor))) & bits(greater_equal(Vector(ceiling), x.v[r]));
-      if (hits == 0) continue;
-      float scores[kWidth];
-      store(scores, x.v[r]);
-      for (; hits != 0; hits &= hits - 1) {
-        const int lane = __builtin_ctz(hits);
-        *found++ = {scores[lane], static_cast<std::int32_t>(begin + line * kLanes + r * kWidth + lane)};
-      }
+      hits[r] = greater_equal(x.v[r], Vector(floor));
+      any = either(any, hits[r]);
+    }
+    if (bits(any) == 0) return;
+    for (int r = 0; r < kRegisters; ++r) {
+      const std::uint32_t inside = bits(hits[r]) & bits(greater_equal(Vector(ceiling), x.v[r]));
+      if (inside != 0) found = append_hits(x.v[r], inside, begin + line * kLanes + r * kWidth, found);
     }
   });
   return found;

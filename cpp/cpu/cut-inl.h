@@ -66,10 +66,10 @@ TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const We
 }
 
 // row [vocab] -> sums [tiles]
-static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
-                     double* sums) {
+static void cut_sums(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries,
+                     Cutoff cutoff, double* sums) {
   with_source(row, [&](auto source) {
-    for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
+    for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
       sums[tile] = 0.0;
       const float max = summaries[tile].max;
       if (max < cutoff.score) continue;
@@ -82,10 +82,10 @@ static void cut_sums(const RowView& row, const Scale& scale, const TileSummary* 
 }
 
 // row [vocab] -> number kept
-static std::int64_t count_kept(const RowView& row, const TileSummary* summaries, Cutoff cutoff) {
+static std::int64_t count_kept(const RowView& row, TileSpan tiles, const TileSummary* summaries, Cutoff cutoff) {
   return with_source(row, [&](auto source) {
     std::int64_t kept = 0;
-    for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
+    for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
       if (summaries[tile].max < cutoff.score) continue;
       const TileCut cut = cut_tile(cutoff, tile);
       visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
@@ -106,13 +106,28 @@ static void lane_sums(const float* scores, const WeightConstants& constants, Cut
   store_line(lanes, cut_lane_sums(scores, kTile, constants, cut_tile(cutoff, 0)));
 }
 
+template <bool kPlain>
+TOKENDRAW_INLINE void weigh_registers(const float* scores, std::int64_t count, const WeightConstants& constants,
+                                      float* out) {
+  for (std::int64_t i = 0; i < count; i += kWidth) {
+    const auto weight = weight_parts<kPlain>(load(scores + i), constants);
+    store(out + i, weight.fraction * weight.power);
+  }
+}
+
 // scores [count] -> weights [count]
 static void weights(const float* scores, std::int64_t count, const WeightConstants& constants, float* out) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    const auto weight =
-        constants.plain ? weight_parts<true>(scores[i], constants) : weight_parts<false>(scores[i], constants);
-    out[i] = weight.fraction * weight.power;
+  const std::int64_t whole = count / kWidth * kWidth;
+  float rest[kWidth];
+  for (int i = 0; i < kWidth; ++i) rest[i] = whole + i < count ? scores[whole + i] : kMinusInfinity;
+  if (constants.plain) {
+    weigh_registers<true>(scores, whole, constants, out);
+    weigh_registers<true>(rest, kWidth, constants, rest);
+  } else {
+    weigh_registers<false>(scores, whole, constants, out);
+    weigh_registers<false>(rest, kWidth, constants, rest);
   }
+  for (std::int64_t i = whole; i < count; ++i) out[i] = rest[i - whole];
 }
 
 }  // namespace

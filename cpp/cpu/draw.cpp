@@ -47,43 +47,41 @@ static_assert(kLanes == kLinesPerTile, "one buffer serves both levels");
 Candidate draw_within(Row& row, Cutoff cutoff, const Levels& levels) {
   std::int64_t tile = 0;
   if (row.tiles() > 1) tile = pick(row.work.sums.data(), static_cast<int>(row.tiles()), levels.tile());
-  row.kernels.tile_scores(row.view, tile, row.work.tile);
+  row.kernels.tile_scores(row.view(), tile, row.work.tile);
   return draw_in_tile(row, tile, cutoff, levels);
 }
 
-/// Tokens of one tile, as a range of a list.
+/// The listed tokens of one tile, as a range of slots.
 struct Run {
-  const Candidate* begin;
-  const Candidate* end;
-  std::int64_t tile() const { return begin->token / kTile; }
+  std::int64_t begin;
+  std::int64_t end;
 };
 
-Run run_from(const Candidate* begin, const Candidate* end) {
-  const std::int64_t tile = begin->token / kTile;
-  return {begin, std::find_if(begin, end, [&](Candidate c) { return c.token / kTile != tile; })};
+Run run_from(const Buffer<Candidate>& listed, std::int64_t begin) {
+  const std::int32_t tile = listed[begin].token / kTile;
+  std::int64_t end = begin + 1;
+  while (end < listed.size() && listed[end].token / kTile == tile) ++end;
+  return {begin, end};
 }
 
-/// The tile's sum with the additions of the kernels (scan-inl.h), skipping the zeros: the same bits.
-double sum_of_run(const Row& row, Run run) {
-  const WeightConstants constants = row.constants_of(run.tile());
-  float weight = 0.0f;
-  if (run.end - run.begin == 1) {
-    row.kernels.weights(&run.begin->score, 1, constants, &weight);
-    return static_cast<double>(weight);
-  }
+/// The tile's sum with the additions of the kernels (scan-inl.h), without the zeros.
+double sum_of_run(const Buffer<Candidate>& listed, const Buffer<float>& weights, Run run) {
+  if (run.end - run.begin == 1) return static_cast<double>(weights[run.begin]);
+  constexpr int kTokensPerGroup = kLanes * kLinesPerGroup;
   float total[kLanes] = {};
   float group[kLanes] = {};
-  constexpr int kTokensPerGroup = kLanes * kLinesPerGroup;
   const auto close_group = [&] {
-    for (int lane = 0; lane < kLanes; ++lane) total[lane] += group[lane];
-    std::fill(group, group + kLanes, 0.0f);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      total[lane] += group[lane];
+      group[lane] = 0.0f;
+    }
   };
-  std::int32_t current = run.begin->token / kTokensPerGroup;
-  for (const Candidate* c = run.begin; c != run.end; ++c) {
-    if (c->token / kTokensPerGroup != current) close_group();
-    current = c->token / kTokensPerGroup;
-    row.kernels.weights(&c->score, 1, constants, &weight);
-    group[c->token % kLanes] += weight;
+  std::int32_t current = listed[run.begin].token / kTokensPerGroup;
+  for (std::int64_t i = run.begin; i < run.end; ++i) {
+    const std::int32_t token = listed[i].token;
+    if (token / kTokensPerGroup != current) close_group();
+    current = token / kTokensPerGroup;
+    group[token % kLanes] += weights[i];
   }
   close_group();
   double sums[kLanes];
@@ -94,32 +92,33 @@ double sum_of_run(const Row& row, Run run) {
   return sums[0];
 }
 
-Candidate draw_listed(Row& row, const Levels& levels) {
-  Buffer<Candidate>& listed = row.work.listed;
-  if (listed.size() == 1) return listed.front();
-  Buffer<Candidate>& by_token = row.work.by_token;
-  by_token.resize(listed.size());
-  std::copy(listed.begin(), listed.end(), by_token.begin());
-  std::sort(by_token.begin(), by_token.end(), [](Candidate a, Candidate b) { return a.token < b.token; });
-  const Candidate* end = by_token.end();
-
+/// The slots of the tile that the first level picks.
+Run pick_run(Row& row, const Levels& levels) {
+  const Buffer<Candidate>& listed = row.work.listed;
+  const Run first = run_from(listed, 0);
+  if (first.end == listed.size()) return first;
+  const Buffer<float>& weights = row.weigh(listed);
   Buffer<double>& sums = row.work.sums;
+  sums.resize(std::max(sums.size(), listed.size()));
   int runs = 0;
-  sums.resize(std::max(sums.size(), by_token.size()));
-  if (row.tiles() > 1) {
-    for (const Candidate* at = by_token.data(); at != end;) {
-      const Run run = run_from(at, end);
-      sums[runs++] = sum_of_run(row, run) * row.factor_of(run.tile());
-      at = run.end;
-    }
+  for (Run run = first;; run = run_from(listed, run.end)) {
+    if (!row.is_plain()) row.weigh_in_tile(listed[run.begin].token / kTile, run.begin, run.end);
+    const double unit = row.is_plain() ? 1.0 : row.factor_of(listed[run.begin].token / kTile);
+    sums[runs++] = sum_of_run(listed, weights, run) * unit;
+    if (run.end == listed.size()) break;
   }
-  int chosen = runs > 1 ? pick(sums.data(), runs, levels.tile()) : 0;
-  Run run = run_from(by_token.data(), end);
-  for (; chosen > 0; --chosen) run = run_from(run.end, end);
+  Run picked = first;
+  for (int skip = pick(sums.data(), runs, levels.tile()); skip > 0; --skip) picked = run_from(listed, picked.end);
+  return picked;
+}
 
+Candidate draw_listed(Row& row, const Levels& levels) {
+  const Buffer<Candidate>& listed = row.work.listed;
+  if (listed.size() == 1) return listed[0];
+  const Run run = pick_run(row, levels);
   std::fill(row.work.tile, row.work.tile + kTile, -HUGE_VALF);
-  for (const Candidate* c = run.begin; c != run.end; ++c) row.work.tile[c->token % kTile] = c->score;
-  return draw_in_tile(row, run.tile(), kKeepFinite, levels);
+  for (std::int64_t i = run.begin; i < run.end; ++i) row.work.tile[listed[i].token % kTile] = listed[i].score;
+  return draw_in_tile(row, listed[run.begin].token / kTile, kKeepFinite, levels);
 }
 
 }  // namespace
@@ -127,16 +126,19 @@ Candidate draw_listed(Row& row, const Levels& levels) {
 Candidate draw_token(Kept& kept, const RandomSource& source) {
   Row& row = kept.row();
   const Levels first(source, 0);
+  kept.list_if_short();
   if (kept.listed()) return draw_listed(row, first);
-  if (!kept.has_top_p()) {
-    row.mass(kept.cutoff());
-    return draw_within(row, kept.cutoff(), first);
+  if (!kept.top_p_waits()) {
+    const Cutoff cutoff = kept.cutoff();
+    row.mass(cutoff);
+    return draw_within(row, cutoff, first);
   }
   kept.weigh_before_top_p();
   const Candidate token = draw_within(row, kept.before_top_p(), first);
   if (kept.contains(token)) return token;
-  row.mass(kept.cutoff());
-  return draw_within(row, kept.cutoff(), Levels(source, 1));
+  const Cutoff cutoff = kept.cutoff();
+  row.mass(cutoff);
+  return draw_within(row, cutoff, Levels(source, 1));
 }
 
 }  // namespace tokendraw::cpu

@@ -3,98 +3,145 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-
-#include "cpu/top_k.h"
-#include "cpu/top_p.h"
 
 namespace tokendraw::cpu {
-namespace {
-
-// A greedy row has no temperature of its own; its one token weighs the same at any.
-double row_temperature(const RowSteps& steps) { return steps.temperature == 0.0 ? 1.0 : steps.temperature; }
-
-bool is_short(const RowSteps& steps) {
-  return steps.temperature == 0.0 || (steps.top_k > 0 && steps.top_k <= kMaxListed);
-}
-
-}  // namespace
 
 Kept::Kept(const Kernels& kernels, const RowView& view, const RowSteps& steps, Workspace& work)
-    : steps_(steps), row_(kernels, view, row_temperature(steps), work), listed_(is_short(steps)), status_(scan()) {
+    : steps_(steps), view_(view), row_(kernels, view, work) {
+  const Step* step = steps_.order.begin();
+  if (step != steps_.order.end() && *step == Step::kTemperature && steps_.temperature > 0.0) {
+    row_.set_temperature(steps_.temperature);
+    ++step;
+  }
+  status_ = row_.scan(first_scan());
   if (status_ != RowStatus::kValid) return;
-  if (listed_) {
-    list();
-  } else if (steps_.top_k > 0) {
-    select_top_k(row_, steps_.top_k, work.candidates);
-    before_top_p_ = through(*std::max_element(work.candidates.begin(), work.candidates.end(), before));
+  peak_ = row_.max();
+  for (; step != steps_.order.end() && !is_greedy_; ++step) apply(step);
+}
+
+/// What the first step that reads the row needs of it.
+Scan Kept::first_scan() const {
+  for (const Step step : steps_.order) {
+    switch (step) {
+      case Step::kTemperature:
+        if (steps_.temperature == 0.0) return Scan::kMaxima;
+        break;
+      case Step::kMinP:
+      case Step::kTopNSigma: return Scan::kMaxima;
+      case Step::kTopK: return Scan::kGroupMaxima;
+      default: return Scan::kSums;
+    }
+  }
+  return Scan::kSums;
+}
+
+void Kept::apply(const Step* step) {
+  switch (*step) {
+    case Step::kTemperature: return apply_temperature();
+    case Step::kTopK: return set_.keep_top_k(steps_.top_k, steps_.top_k_all_ties);
+    case Step::kTopP: return apply_top_p(step);
+    case Step::kMinP: {
+      if (!waiting_) return set_.keep_from(min_p_bound());
+      waiting_->after = cutoff_from(min_p_bound(), row_.max());
+      return;
+    }
+    case Step::kTypical: return set_.keep_typical(steps_.typical_share);
+    case Step::kEpsilon: return apply_epsilon(steps_.epsilon);
+    case Step::kEta: return apply_eta();
+    case Step::kTopNSigma: return apply_top_n_sigma();
+    case Step::kXtc: return apply_xtc();
+    case Step::kTopKTopP: return apply_top_k_top_p();
   }
 }
 
-RowStatus Kept::scan() {
-  if (steps_.temperature == 0.0) return row_.scan(Scan::kMaxima);
-  if (steps_.top_k > 0) return row_.scan(Scan::kGroupMaxima);
-  return row_.scan(steps_.min_p_ratio > 0.0 && !has_top_p() ? Scan::kMaxima : Scan::kSums);
+void Kept::apply_temperature() {
+  if (steps_.temperature > 0.0) return row_.set_temperature(steps_.temperature);
+  set_.keep_first();
+  is_greedy_ = true;
 }
 
-void Kept::list() {
-  Buffer<Candidate>& listed = row_.work.listed;
-  if (steps_.temperature == 0.0) {
-    listed.resize(1);
-    listed.front() = row_.first();
-    return;
+/// Whether what follows top_p asks nothing but the largest score.
+bool Kept::can_wait(const Step* step) const {
+  return !set_.listed() && steps_.top_p_ties != Ties::kHighest &&
+         std::all_of(step + 1, steps_.order.end(), [](Step later) { return later == Step::kMinP; });
+}
+
+void Kept::apply_top_p(const Step* step) {
+  if (can_wait(step)) {
+    waiting_.emplace();
+  } else {
+    set_.keep_nucleus(steps_.top_p_share * total_of_top_p(), steps_.top_p_share, steps_.top_p_ties);
   }
-  select_top_k(row_, steps_.top_k, listed);
-  std::sort(listed.begin(), listed.end(), before);
-  narrow_list();
 }
 
-void Kept::narrow_list() {
-  Buffer<Candidate>& listed = row_.work.listed;
-  if (has_top_p()) listed.resize(count_top_p(row_.weigh(listed), steps_.top_p_share));
-  const float floor = min_p_cutoff().score;
-  while (listed.back().score < floor) listed.resize(listed.size() - 1);
+/// Both of the set before: top_k takes none of the mass that top_p is a share of.
+void Kept::apply_top_k_top_p() {
+  const bool has_top_p = steps_.top_p_share < 1.0;
+  const double total = has_top_p ? total_of_top_p() : 0.0;
+  if (steps_.top_k > 0) set_.keep_top_k(steps_.top_k, steps_.top_k_all_ties);
+  if (has_top_p) set_.keep_nucleus(steps_.top_p_share * total, steps_.top_p_share, steps_.top_p_ties);
 }
 
-Cutoff Kept::min_p_cutoff() const {
-  if (!(steps_.min_p_ratio > 0.0)) return kKeepFinite;
-  const double bound = static_cast<double>(row_.max()) + log_double(steps_.min_p_ratio) / row_.log_slope();
-  if (!(bound > static_cast<double>(-FLT_MAX))) return kKeepFinite;
-  float floor = static_cast<float>(bound);
-  if (static_cast<double>(floor) < bound) floor = std::nextafter(floor, HUGE_VALF);
-  return {std::min(floor, row_.max()), INT64_MAX};
+double Kept::min_p_bound() {
+  return static_cast<double>(set_.best_score()) + log_double(steps_.min_p_ratio) / row_.log_slope();
 }
 
-double Kept::top_p_target() {
-  if (!mass_before_top_p_) weigh_before_top_p();
-  return steps_.top_p_share * *mass_before_top_p_;
+void Kept::apply_epsilon(double epsilon) { set_.keep_from(row_.score_of(log_double(epsilon), set_.mass())); }
+
+/// Hewitt, Manning and Liang, "Truncation sampling as language model desmoothing" (2022).
+void Kept::apply_eta() {
+  const double entropy = set_.entropy(set_.mass());
+  const double log_eta = std::min(log_double(steps_.eta), 0.5 * log_double(steps_.eta) - entropy);
+  set_.keep_from(row_.score_of(log_eta + log_double(1.0 - 0x1p-20), set_.mass()));
+}
+
+/// Tang et al., "Top-n-sigma: not all logits are you need" (2024).
+void Kept::apply_top_n_sigma() {
+  const double best = static_cast<double>(set_.best_score());
+  const ScoreMoments moments = set_.moments(best);
+  const auto count = static_cast<double>(moments.count);
+  const double mean = moments.sum / count;
+  const double variance = std::max(moments.squares / count - mean * mean, 0.0);
+  set_.keep_from(best - steps_.top_n_sigma * std::sqrt(variance));
+}
+
+void Kept::apply_xtc() {
+  if (steps_.xtc_threshold > 0.0) {
+    set_.remove_all_but_last_from(row_.score_of(log_double(steps_.xtc_threshold), set_.mass()));
+  } else {
+    set_.remove_all_but_last_from(-HUGE_VAL);
+  }
+}
+
+void Kept::list_if_short() {
+  if (!waiting_) set_.list_if_short();
+}
+
+double Kept::waiting_target() {
+  const double total = steps_.top_p_of_original ? row_.mass_of_all() : 0.0;
+  const double mass = set_.mass();  // last: its sums are what the draw reads
+  return steps_.top_p_share * (steps_.top_p_of_original ? total : mass);
 }
 
 bool Kept::contains(Candidate token) {
-  if (cutoff_) return keeps(*cutoff_, token.score, token.token);
-  if (!keeps(min_p_cutoff(), token.score, token.token)) return false;
-  const double target = top_p_target();
-  return row_.mass(tighter(before_top_p_, up_to(token))) < target;
+  if (!keeps(waiting_->after, token.score, token.token)) return false;
+  const Cutoff before = steps_.top_p_ties == Ties::kAll ? Cutoff{token.score, -1} : up_to(token);
+  return row_.mass(tighter(set_.cutoff(), before)) < *waiting_->target;
 }
 
-Cutoff Kept::cutoff() {
-  if (cutoff_) return *cutoff_;
-  if (listed_) {
-    cutoff_ = through(row_.work.listed.back());
-    return *cutoff_;
-  }
-  Cutoff cutoff = before_top_p_;
-  if (has_top_p()) cutoff = select_top_p(row_, before_top_p_, top_p_target(), steps_.top_p_share);
-  cutoff_ = tighter(cutoff, min_p_cutoff());
-  return *cutoff_;
+double Kept::entropy() {
+  const double mass = this->mass();
+  return set_.entropy(mass);
 }
 
-double Kept::mass() {
-  if (!listed_) return row_.mass(cutoff());
-  const Buffer<float>& weights = row_.weigh(row_.work.listed);
-  return std::accumulate(weights.begin(), weights.end(), 0.0);
+TokenSet& Kept::resolved() {
+  if (!waiting_) return set_;
+  if (!waiting_->target) weigh_before_top_p();
+  const Waiting waiting = *waiting_;
+  waiting_.reset();
+  set_.keep_nucleus(*waiting.target, steps_.top_p_share, steps_.top_p_ties);
+  set_.keep_from(static_cast<double>(waiting.after.score));
+  return set_;
 }
-
-std::int64_t Kept::count() { return listed_ ? row_.work.listed.size() : row_.count(cutoff()); }
 
 }  // namespace tokendraw::cpu

@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which tokens of a row the steps keep. Short rows (an effective top_k of at most kMaxListed, or temperature 0) are
-// held as a list in the total order; others as a cutoff, found only when somebody needs it.
+// Which tokens of a row the steps keep: the steps of a request, one after another, on one row.
 #pragma once
 
 #include <optional>
 
-#include "cpu/row.h"
-#include "plan/steps.h"
+#include "cpu/token_set.h"
 
 namespace tokendraw::cpu {
-
-inline constexpr std::int64_t kMaxListed = 1024;
 
 class Kept {
  public:
@@ -19,34 +15,62 @@ class Kept {
   RowStatus status() const { return status_; }
   Row& row() { return row_; }
 
-  /// Whether row().work.listed holds the kept tokens, in the total order.
-  bool listed() const { return listed_; }
+  /// The row before any step.
+  const RowView& view() const { return view_; }
+  float peak() const { return peak_; }
 
-  /// Not for listed rows: whether top_p is on, what it acts on, and whether one token survives it and what follows.
-  bool has_top_p() const { return steps_.top_p_share < 1.0; }
-  Cutoff before_top_p() const { return before_top_p_; }
-  void weigh_before_top_p() { mass_before_top_p_ = row_.mass(before_top_p_); }  // leaves the sums in row().work.sums
+  /// Whether temperature 0 chose the token.
+  bool is_greedy() const { return is_greedy_; }
+
+  /// Whether row().work.listed holds the kept tokens, by ascending token.
+  bool listed() const { return set_.listed(); }
+
+  /// Makes a list of the kept tokens where that is cheap.
+  void list_if_short();
+
+  /// Where top_p waits to be applied, because a draw seldom needs its cutoff: what it acts on, and whether one token
+  /// survives it and what follows.
+  bool top_p_waits() const { return waiting_.has_value(); }
+  Cutoff before_top_p() { return set_.cutoff(); }
+  void weigh_before_top_p() { waiting_->target = waiting_target(); }  // leaves the sums in row().work.sums
   bool contains(Candidate token);
 
-  /// The final set as a cutoff.
-  Cutoff cutoff();
-  double mass();
-  std::int64_t count();
+  /// The final set.
+  Cutoff cutoff() { return resolved().cutoff(); }
+  double mass() { return resolved().mass(); }
+  std::int64_t count() { return resolved().count(); }
+  double entropy();
 
  private:
-  RowStatus scan();
-  void list();
-  void narrow_list();
-  Cutoff min_p_cutoff() const;
-  double top_p_target();
+  /// A nucleus that nobody has needed yet, and the cutoff of the min_p that follows it.
+  struct Waiting {
+    std::optional<double> target;
+    Cutoff after = kKeepFinite;
+  };
+
+  Scan first_scan() const;
+  void apply(const Step* step);
+  void apply_temperature();
+  void apply_top_p(const Step* step);
+  void apply_top_k_top_p();
+  void apply_epsilon(double epsilon);
+  void apply_eta();
+  void apply_top_n_sigma();
+  void apply_xtc();
+  bool can_wait(const Step* step) const;
+  double total_of_top_p() { return steps_.top_p_of_original ? row_.mass_of_all() : set_.mass(); }
+  double waiting_target();
+  double min_p_bound();
+  TokenSet& resolved();
 
   const RowSteps steps_;
+  const RowView view_;
   Row row_;
-  bool listed_;
-  RowStatus status_;
-  Cutoff before_top_p_ = kKeepFinite;
-  std::optional<double> mass_before_top_p_;
-  std::optional<Cutoff> cutoff_;
+  TokenSet set_{row_};
+  RowStatus status_ = RowStatus::kValid;
+  float peak_ = 0.0f;
+  bool is_greedy_ = false;
+  std::optional<Waiting> waiting_;
 };
 
 }  // namespace tokendraw::cpu

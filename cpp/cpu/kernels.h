@@ -20,18 +20,32 @@ inline constexpr int kGroupsPerTile = 8;
 
 TOKENDRAW_INLINE constexpr std::int64_t count_tiles(std::int64_t vocab) { return (vocab + kTile - 1) / kTile; }
 
+/// Some consecutive tiles of a row; not empty.
+struct TileSpan {
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+/// Of kept scores, relative to an origin.
+struct ScoreMoments {
+  std::int64_t count;
+  double sum;
+  double squares;
+};
+
 struct Kernels {
   /// summaries[tile].max, and group_max [tiles, kGroupsPerTile] unless null. False if the logits hold NaN or +inf.
-  bool (*scan_max)(const RowView& row, TileSummary* summaries, float* group_max);
+  bool (*scan_max)(const RowView& row, TileSpan tiles, TileSummary* summaries, float* group_max);
 
   /// summaries[tile] whole. False if the logits hold NaN or +inf.
-  bool (*scan_sums)(const RowView& row, const Scale& scale, TileSummary* summaries);
+  bool (*scan_sums)(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries);
 
   /// sums[tile] = what the kept tokens of the tile weigh, in the units of the tile.
-  void (*cut_sums)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff, double* sums);
+  void (*cut_sums)(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries, Cutoff cutoff,
+                   double* sums);
 
-  /// How many tokens the cutoff keeps.
-  std::int64_t (*count_kept)(const RowView& row, const TileSummary* summaries, Cutoff cutoff);
+  /// How many tokens of the tiles the cutoff keeps.
+  std::int64_t (*count_kept)(const RowView& row, TileSpan tiles, const TileSummary* summaries, Cutoff cutoff);
 
   /// Appends the tokens with floor <= score <= ceiling from `tile` on, in index order, while `capacity` holds another
   /// tile. Returns how many; `tile` becomes the first tile not read.
@@ -49,6 +63,13 @@ struct Kernels {
 
   /// weights[i] of scores[i].
   void (*weights)(const float* scores, std::int64_t count, const WeightConstants& constants, float* weights);
+
+  /// sums[tile] = sum of weight * (score - origin) over the kept tokens of the tile, in the units of the tile.
+  void (*cut_score_sums)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
+                         double origin, double* sums);
+
+  /// Of the kept scores, relative to `origin`.
+  ScoreMoments (*score_moments)(const RowView& row, const TileSummary* summaries, Cutoff cutoff, double origin);
 
   /// out[i] = (score - origin) * slope - offset in double, rounded once and at least -FLT_MAX, where kept; -inf
   /// elsewhere.

@@ -45,16 +45,18 @@ TOKENDRAW_INLINE Line load_part(const Element* from, int count) {
   return load_line(padded);
 }
 
-/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. One call site, so that the visitor
-/// is inlined and its accumulators stay in registers.
+/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. Whole tiles have a loop of their own,
+/// unrolled: the count of a line costs as much as a line of maxima.
 template <class Element, class Visit>
 TOKENDRAW_INLINE void for_each_line(const Element* elements, int count, Visit visit) {
-  const int whole = count / kLanes;
-  const int lines = (count + kLanes - 1) / kLanes;
-  for (int line = 0; line < lines; ++line) {
-    const Element* from = elements + line * kLanes;
-    visit(line, line < whole ? load_line(from) : load_part(from, count % kLanes));
+  if (count == kTile) {
+#pragma GCC unroll 4
+    for (int line = 0; line < kLinesPerTile; ++line) visit(line, load_line(elements + line * kLanes));
+    return;
   }
+  const int whole = count / kLanes;
+  for (int line = 0; line < whole; ++line) visit(line, load_line(elements + line * kLanes));
+  if (count % kLanes != 0) visit(whole, load_part(elements + whole * kLanes, count % kLanes));
 }
 
 struct TileRange {
@@ -66,13 +68,6 @@ TOKENDRAW_INLINE TileRange range_of(const RowView& row, std::int64_t tile) {
   const std::int64_t begin = tile * kTile;
   const std::int64_t left = row.vocab - begin;
   return {begin, left < kTile ? static_cast<int>(left) : kTile};
-}
-
-TOKENDRAW_INLINE bool is_allowed(const RowView& row, std::int64_t token) {
-  if (row.allowed && !row.allowed[token]) return false;
-  if (!row.allowed_bits) return true;
-  const std::int64_t word = token / 32;
-  return word < row.allowed_words && (row.allowed_bits[word] >> (token % 32) & 1u) != 0;
 }
 
 TOKENDRAW_INLINE void apply_token_bias(const RowView& row, TileRange range, float* scores) {
@@ -90,18 +85,53 @@ TOKENDRAW_INLINE void apply_token_bias(const RowView& row, TileRange range, floa
   }
 }
 
-/// Mask and bias, in this order of effect: a forbidden token is -inf whatever its bias. A biased score stays finite.
-TOKENDRAW_INLINE void apply_edits(const RowView& row, TileRange range, float* scores) {
+TOKENDRAW_INLINE void apply_bias(const RowView& row, TileRange range, float* scores) {
   if (row.bias) {
     for (int i = 0; i < range.count; ++i) scores[i] += row.bias[range.begin + i];
   }
   if (row.token_bias) apply_token_bias(row, range, scores);
-  if (row.bias || row.token_bias) {
-    for (int i = 0; i < range.count; ++i) scores[i] = scores[i] < FLT_MAX ? scores[i] : FLT_MAX;
+  for (int i = 0; i < range.count; ++i) scores[i] = scores[i] < FLT_MAX ? scores[i] : FLT_MAX;
+}
+
+TOKENDRAW_INLINE void apply_token_edits(const RowView& row, TileRange range, float* scores) {
+  const std::int64_t tile = range.begin / kTile;
+  for (std::int64_t i = row.edits_begin[tile]; i < row.edits_begin[tile + 1]; ++i) {
+    const TokenEdit& edit = row.token_edits[i];
+    float& score = scores[edit.token - range.begin];
+    score = edit.forbidden ? kMinusInfinity : penalized(score, edit.penalty);
   }
-  if (row.allowed || row.allowed_bits) {
-    for (int i = 0; i < range.count; ++i) scores[i] = is_allowed(row, range.begin + i) ? scores[i] : kMinusInfinity;
+}
+
+/// A word of the mask is a line of the row.
+TOKENDRAW_INLINE void apply_allowed_bits(const RowView& row, TileRange range, float* scores) {
+  const std::int64_t first = range.begin / kLanes;
+  for (int line = 0; line < kLinesPerTile; ++line) {
+    const std::uint32_t word = first + line < row.allowed_words ? row.allowed_bits[first + line] : 0u;
+    Line x = load_line(scores + line * kLanes);
+    for (int r = 0; r < kRegisters; ++r) {
+      x.v[r] = select(lanes_of(word >> (r * kWidth)), x.v[r], Vector(kMinusInfinity));
+    }
+    store_line(scores + line * kLanes, x);
   }
+}
+static_assert(kLanes == 32, "a word of a mask holds a line");
+
+TOKENDRAW_INLINE void apply_removal(const RowView& row, TileRange range, float* scores) {
+  for (int i = 0; i < range.count; ++i) {
+    scores[i] = row.removal.removes(scores[i], range.begin + i) ? kMinusInfinity : scores[i];
+  }
+}
+
+/// In the order of the contract; a forbidden token is -inf whatever its bias. A biased score stays finite.
+TOKENDRAW_INLINE void apply_edits(const RowView& row, TileRange range, float* scores) {
+  if (row.bias || row.token_bias) apply_bias(row, range, scores);
+  if (row.token_edits) apply_token_edits(row, range, scores);
+  if (row.allowed) {
+    const std::uint8_t* allowed = row.allowed + range.begin;
+    for (int i = 0; i < range.count; ++i) scores[i] = allowed[i] ? scores[i] : kMinusInfinity;
+  }
+  if (row.allowed_bits) apply_allowed_bits(row, range, scores);
+  if (row.removal.any) apply_removal(row, range, scores);
 }
 
 /// Widens one tile into `scores` [kTile], -inf past its end. False if it holds NaN or +inf.
@@ -110,7 +140,7 @@ TOKENDRAW_INLINE bool widen_tile(const Element* elements, int count, float* scor
   Mask bad = no_lanes();
   for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
     store_line(scores + line * kLanes, x);
-    for (int r = 0; r < kRegisters; ++r) bad = either(bad, either(is_nan(x.v[r]), greater(x.v[r], Vector(FLT_MAX))));
+    for (int r = 0; r < kRegisters; ++r) bad = either(bad, not_at_most(x.v[r], Vector(FLT_MAX)));
   });
   for (int i = (count + kLanes - 1) / kLanes * kLanes; i < kTile; ++i) scores[i] = kMinusInfinity;
   return bits(bad) == 0;

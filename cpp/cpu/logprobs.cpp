@@ -25,7 +25,7 @@ float processed_logprob(Kept& kept, Candidate token) {
 RawToken describe_raw(const Kernels& kernels, const RowView& view, std::int32_t token, Workspace& work) {
   const RowView raw = view.without_edits();
   std::swap(work.summaries, work.raw_summaries);
-  Row row(kernels, raw, 1.0, work);
+  Row row(kernels, raw, work);
   row.scan(Scan::kSums);
   kernels.tile_scores(raw, token / kTile, work.tile);
   const Candidate candidate{work.tile[token % kTile], token};
@@ -39,18 +39,23 @@ void write_best(Kept& kept, std::int64_t count, std::int32_t* tokens, float* log
   std::fill(tokens, tokens + count, -1);
   std::fill(logprobs, logprobs + count, -HUGE_VALF);
   Row& row = kept.row();
-  const Cutoff cutoff = kept.cutoff();
   const double mass = kept.mass();
   const std::int64_t kept_count = kept.count();
-  row.scan(Scan::kGroupMaxima);
+  const Cutoff cutoff = kept.cutoff();
+  Row unfiltered(row.kernels, kept.view(), row.work);
   Buffer<Candidate>& best = row.work.candidates;
-  select_top_k(row, count, best);
+  select_top_k(unfiltered, count, best);
   std::sort(best.begin(), best.end(), before);
+  const Removal& removal = row.view().removal;
   for (std::int64_t i = 0; i < best.size(); ++i) {
-    tokens[i] = best[i].token;
-    if (keeps(cutoff, best[i].score, best[i].token)) logprobs[i] = logprob_of(row, best[i], mass, kept_count);
+    const auto [score, token] = best[i];
+    tokens[i] = token;
+    const bool is_kept = keeps(cutoff, score, token) && !removal.removes(score, token);
+    if (is_kept) logprobs[i] = logprob_of(row, best[i], mass, kept_count);
   }
 }
+
+float entropy_of(Kept& kept) { return kept.count() == 1 ? 0.0f : static_cast<float>(kept.entropy()); }
 
 KeptRow list_kept(Kept& kept) {
   Row& row = kept.row();
@@ -63,7 +68,7 @@ KeptRow list_kept(Kept& kept) {
   list.tokens.reserve(static_cast<std::size_t>(count));
   list.logprobs.reserve(static_cast<std::size_t>(count));
   for (std::int64_t tile = 0; tile < row.tiles();) {
-    const std::int64_t read = row.kernels.collect(row.view, row.work.summaries.data(), cutoff.score, FLT_MAX, &tile,
+    const std::int64_t read = row.kernels.collect(row.view(), row.work.summaries.data(), cutoff.score, FLT_MAX, &tile,
                                                   found.data(), found.size());
     for (std::int64_t i = 0; i < read; ++i) {
       const Candidate candidate = found[i];

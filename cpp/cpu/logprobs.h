@@ -10,6 +10,9 @@ namespace tokendraw::cpu {
 /// Log-probability of `token` over the kept set.
 float processed_logprob(Kept& kept, Candidate token);
 
+/// Entropy of the kept set in nats.
+float entropy_of(Kept& kept);
+
 struct RawToken {
   float logprob;
   std::int64_t rank;  // tokens before it in the total order

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace tokendraw::cpu {
 namespace {
@@ -22,45 +23,73 @@ RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
 }  // namespace
 
 RowStatus Row::scan(Scan what) {
+  const TileSpan all{0, tiles()};
   work.summaries.resize(tiles());
   work.sums.resize(tiles());
   bool finite = false;
   if (what == Scan::kSums) {
-    finite = kernels.scan_sums(view, scale, work.summaries.data());
+    finite = kernels.scan_sums(view_, scale_, all, work.summaries.data());
   } else {
     float* groups = nullptr;
     if (what == Scan::kGroupMaxima) {
       work.group_max.resize(tiles() * kGroupsPerTile);
       groups = work.group_max.data();
     }
-    finite = kernels.scan_max(view, work.summaries.data(), groups);
+    finite = kernels.scan_max(view_, all, work.summaries.data(), groups);
   }
-  if (!finite) return fault_of(kernels, view, work.tile);
-  has_sums_ = what == Scan::kSums;
+  if (!finite) return fault_of(kernels, view_, work.tile);
+  scanned_ = what;
   max_ = work.summaries[0].max;
   for (const TileSummary& summary : work.summaries) max_ = larger(summary.max, max_);
   if (max_ < -FLT_MAX) return RowStatus::kNothingLeft;
-  reference_ = reference_of(max_, scale);
+  reference_ = reference_of(max_, scale_);
   return RowStatus::kValid;
+}
+
+void Row::set_temperature(double temperature) {
+  temperature_ = temperature;
+  scale_ = make_scale(temperature);
+  reference_ = reference_of(max_, scale_);
+  if (scanned_ == Scan::kSums) scanned_ = Scan::kMaxima;  // the sums were of another temperature
+}
+
+void Row::remove(const Removal& removal) {
+  view_.removal = removal;
+  scan(Scan::kMaxima);
 }
 
 Candidate Row::first() const {
   std::int64_t tile = 0;
   while (work.summaries[tile].max != max_) ++tile;
-  kernels.tile_scores(view, tile, work.tile);
+  kernels.tile_scores(view_, tile, work.tile);
   std::int64_t token = 0;
   while (work.tile[token] != max_) ++token;
   return {max_, static_cast<std::int32_t>(tile * kTile + token)};
 }
 
+Candidate Row::last(Cutoff cutoff) {
+  Buffer<Candidate>& found = work.candidates;
+  found.resize(2 * kTile);
+  Candidate last = first();
+  for (std::int64_t tile = 0; tile < tiles();) {
+    const std::int64_t read =
+        kernels.collect(view_, work.summaries.data(), cutoff.score, FLT_MAX, &tile, found.data(), found.size());
+    for (std::int64_t i = 0; i < read; ++i) {
+      if (keeps(cutoff, found[i].score, found[i].token) && before(last, found[i])) last = found[i];
+    }
+  }
+  return last;
+}
+
 double Row::factor_of(std::int64_t tile) const {
-  const TileReference reference = reference_of(work.summaries[tile].max, scale);
-  return exp2_double(exponent_between(reference, reference_, scale));
+  const TileReference reference = reference_of(work.summaries[tile].max, scale_);
+  return exp2_double(exponent_between(reference, reference_, scale_));
 }
 
 double Row::mass(Cutoff cutoff) {
-  const bool whole = has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
-  if (!whole) kernels.cut_sums(view, scale, work.summaries.data(), cutoff, work.sums.data());
+  const bool whole =
+      scanned_ == Scan::kSums && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
+  if (!whole) kernels.cut_sums(view_, scale_, {0, tiles()}, work.summaries.data(), cutoff, work.sums.data());
   double total = 0.0;
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {
     const double sum = whole ? work.summaries[tile].sum : work.sums[tile];
@@ -70,16 +99,57 @@ double Row::mass(Cutoff cutoff) {
   return total;
 }
 
+double Row::mass_of_all() {
+  if (!view_.removal.any) return mass(kKeepFinite);
+  RowView everything = view_;
+  everything.removal = {};
+  std::swap(work.summaries, work.raw_summaries);
+  Row all(kernels, everything, work);
+  all.set_temperature(temperature_);
+  all.scan(Scan::kSums);
+  const double mass = all.mass(kKeepFinite) * exp2_double(exponent_between(all.reference_, reference_, scale_));
+  std::swap(work.summaries, work.raw_summaries);
+  return mass;
+}
+
+double Row::entropy(Cutoff cutoff, double mass) {
+  // Distances are taken from the largest score, where the weight is: rounding then stays that of small numbers.
+  const double origin = static_cast<double>(max_);
+  kernels.cut_score_sums(view_, scale_, work.summaries.data(), cutoff, origin, work.sums.data());
+  double moment = 0.0;
+  for (std::int64_t tile = 0; tile < tiles(); ++tile) {
+    if (work.sums[tile] < 0.0) moment += work.sums[tile] * factor_of(tile);
+  }
+  return std::max(-logprob(max_, mass) - log_slope() * moment / mass, 0.0);
+}
+
 const Buffer<float>& Row::weigh(const Buffer<Candidate>& candidates) {
   work.scores.resize(candidates.size());
   work.weights.resize(candidates.size());
   std::transform(candidates.begin(), candidates.end(), work.scores.begin(), [](Candidate c) { return c.score; });
-  kernels.weights(work.scores.data(), candidates.size(), weight_constants(reference_, scale), work.weights.data());
+  kernels.weights(work.scores.data(), candidates.size(), weight_constants(reference_, scale_), work.weights.data());
   return work.weights;
 }
 
-double Row::log_slope() const { return static_cast<double>(scale.prescale) * scale.exact * kLn2; }
+double Row::log_slope() const { return static_cast<double>(scale_.prescale) * scale_.exact * kLn2; }
 
 double Row::log_offset(double mass) const { return static_cast<double>(reference_.exponent) * kLn2 + log_double(mass); }
+
+void Row::write_probs(Cutoff cutoff, double mass, float* out) {
+  Buffer<double>& factors = work.sums;
+  for (std::int64_t tile = 0; tile < tiles(); ++tile) {
+    const bool empty = work.summaries[tile].max < -FLT_MAX;
+    factors[tile] = empty ? 0.0 : factor_of(tile) / mass;
+  }
+  kernels.write_probs(view_, scale_, work.summaries.data(), cutoff, factors.data(), out);
+}
+
+Cutoff cutoff_from(double bound, float first) {
+  if (!(bound > static_cast<double>(-FLT_MAX))) return kKeepFinite;
+  if (bound >= static_cast<double>(first)) return {first, INT64_MAX};
+  float floor = static_cast<float>(bound);
+  if (static_cast<double>(floor) < bound) floor = std::nextafter(floor, HUGE_VALF);
+  return {std::min(floor, first), INT64_MAX};
+}
 
 }  // namespace tokendraw::cpu

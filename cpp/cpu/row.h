@@ -13,30 +13,58 @@ enum class Scan : std::uint8_t { kMaxima, kGroupMaxima, kSums };
 
 class Row {
  public:
-  Row(const Kernels& kernels, const RowView& view, double temperature, Workspace& work)
-      : kernels(kernels), view(view), scale(make_scale(temperature)), work(work) {}
+  Row(const Kernels& kernels, const RowView& view, Workspace& work) : kernels(kernels), work(work), view_(view) {}
 
-  /// The first look. Everything below needs kValid.
+  /// A look at the whole row. Everything below needs one that returned kValid.
   RowStatus scan(Scan what);
 
-  std::int64_t tiles() const { return count_tiles(view.vocab); }
+  /// What weights mean from here on; 1 at first. T > 0.
+  void set_temperature(double temperature);
+
+  /// Removes tokens for good; something must be left. Costs a scan.
+  void remove(const Removal& removal);
+
+  /// As `remove`, where the summaries may go on speaking of more than is left: for a set held as a list.
+  void note_removal(const Removal& removal) { view_.removal = removal; }
+
+  const RowView& view() const { return view_; }
+  std::int64_t tiles() const { return count_tiles(view_.vocab); }
+  double temperature() const { return temperature_; }
   float max() const { return max_; }
+  bool has_group_maxima() const { return scanned_ == Scan::kGroupMaxima; }
   Candidate first() const;
+
+  /// The last token of the order that the cutoff keeps.
+  Candidate last(Cutoff cutoff);
 
   /// What the kept tokens weigh together; leaves their sums per tile in work.sums, in the same units.
   double mass(Cutoff cutoff);
 
+  /// What all finite tokens weigh, those that were removed included.
+  double mass_of_all();
+
+  /// Entropy of the kept tokens in nats; `mass` is theirs.
+  double entropy(Cutoff cutoff, double mass);
+
   /// The weight of each candidate, in the same units; held by work.weights.
   const Buffer<float>& weigh(const Buffer<Candidate>& candidates);
 
+  /// Whether units of tiles and of the row differ by powers of two, so that sums in either have the same mantissas.
+  bool is_plain() const { return weight_constants(reference_, scale_).plain; }
+
+  /// Weighs the candidates [begin, end) of the last `weigh` again, in units of their tile.
+  void weigh_in_tile(std::int64_t tile, std::int64_t begin, std::int64_t end) {
+    kernels.weights(work.scores.data() + begin, end - begin, constants_of(tile), work.weights.data() + begin);
+  }
+
   WeightConstants constants_of(std::int64_t tile) const {
-    return weight_constants(reference_of(work.summaries[tile].max, scale), scale);
+    return weight_constants(reference_of(work.summaries[tile].max, scale_), scale_);
   }
 
   /// The units of a tile's weights in units of the row: a factor.
   double factor_of(std::int64_t tile) const;
 
-  /// ln(weight of score / mass) = score * log_slope() - log_offset(mass), where the score is taken from log_origin().
+  /// ln(weight of score / mass) = (score - log_origin()) * log_slope() - log_offset(mass).
   double log_origin() const { return static_cast<double>(reference_.base); }
   double log_slope() const;
   double log_offset(double mass) const;
@@ -44,17 +72,30 @@ class Row {
     return (static_cast<double>(score) - log_origin()) * log_slope() - log_offset(mass);
   }
 
-  std::int64_t count(Cutoff cutoff) const { return kernels.count_kept(view, work.summaries.data(), cutoff); }
+  /// The score whose log-probability is `logprob`.
+  double score_of(double logprob, double mass) const {
+    return (logprob + log_offset(mass)) / log_slope() + log_origin();
+  }
+
+  std::int64_t count(Cutoff cutoff) const {
+    return kernels.count_kept(view_, {0, tiles()}, work.summaries.data(), cutoff);
+  }
+
+  void write_probs(Cutoff cutoff, double mass, float* out);
 
   const Kernels& kernels;
-  const RowView& view;
-  const Scale scale;
   Workspace& work;
 
  private:
+  RowView view_;
+  double temperature_ = 1.0;
+  Scale scale_ = make_scale(1.0);
   float max_ = 0.0f;
   TileReference reference_{};
-  bool has_sums_ = false;
+  Scan scanned_ = Scan::kMaxima;
 };
+
+/// The cutoff that keeps scores from `bound` on, and `first` whatever the bound.
+Cutoff cutoff_from(double bound, float first);
 
 }  // namespace tokendraw::cpu

@@ -30,16 +30,23 @@ TOKENDRAW_INLINE void add_weights(LaneSums& sums, int line, const Line& x, const
   if ((line + 1) % kLinesPerGroup == 0) close_group(sums);
 }
 
+using Pair = double __attribute__((vector_size(16)));
+
+TOKENDRAW_INLINE Pair widen_pair(const float* from) {
+  return Pair{static_cast<double>(from[0]), static_cast<double>(from[1])};
+}
+
 /// Lanes added in float64 by halves: lane i with lane i + 16, then 8, 4, 2, 1.
 TOKENDRAW_INLINE double sum_of_lanes(const Line& line) {
   float lanes[kLanes];
   store_line(lanes, line);
-  double sums[kLanes / 2];
-  for (int i = 0; i < kLanes / 2; ++i) sums[i] = static_cast<double>(lanes[i]) + static_cast<double>(lanes[i + 16]);
-  for (int half = kLanes / 4; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+  Pair sums[4];
+  for (int i = 0; i < 4; ++i) {
+    const float* at = lanes + 2 * i;
+    sums[i] = (widen_pair(at) + widen_pair(at + 16)) + (widen_pair(at + 8) + widen_pair(at + 24));
   }
-  return sums[0];
+  const Pair halves = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+  return halves[0] + halves[1];
 }
 
 template <bool kPlain, class Element>
@@ -81,23 +88,29 @@ template <class Element>
 TOKENDRAW_INLINE LineMaxima tile_maxima(const Element* elements, int count) {
   LineMaxima maxima;
   for_each_line(elements, count, [&](int, const Line& x) TOKENDRAW_INLINED {
-    for (int r = 0; r < kRegisters; ++r) {
-      maxima.max.v[r] = larger(x.v[r], maxima.max.v[r]);
-      maxima.nan = either(maxima.nan, is_nan(x.v[r]));
-    }
+    for (int r = 0; r < kRegisters; ++r) maxima.max.v[r] = larger(x.v[r], maxima.max.v[r]);
+    for (int r = 0; r < kRegisters; r += 2) maxima.nan = either(maxima.nan, unordered(x.v[r], x.v[r + 1]));
   });
   return maxima;
 }
 
+using Quad = float __attribute__((vector_size(16)));
+
+TOKENDRAW_INLINE Quad larger_quad(Quad a, Quad b) { return a > b ? a : b; }
+TOKENDRAW_INLINE Quad load_quad(const float* from) { return Quad{from[0], from[1], from[2], from[3]}; }
+
 TOKENDRAW_INLINE float fold_groups(const Line& line, float* groups) {
   float lanes[kLanes];
   store_line(lanes, line);
-  for (int i = 0; i < kGroupsPerTile; ++i) {
-    groups[i] = larger(larger(lanes[i], lanes[i + 8]), larger(lanes[i + 16], lanes[i + 24]));
+  Quad folded[2];
+  for (int half = 0; half < 2; ++half) {
+    const float* at = lanes + 4 * half;
+    folded[half] = larger_quad(larger_quad(load_quad(at), load_quad(at + 8)),
+                               larger_quad(load_quad(at + 16), load_quad(at + 24)));
+    for (int i = 0; i < 4; ++i) groups[4 * half + i] = folded[half][i];
   }
-  float max = groups[0];
-  for (int i = 1; i < kGroupsPerTile; ++i) max = larger(groups[i], max);
-  return max;
+  const Quad largest = larger_quad(folded[0], folded[1]);
+  return larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
 }
 
 /// The tile's largest score; false if it is no number or infinite.
@@ -107,11 +120,11 @@ TOKENDRAW_INLINE bool finish_maxima(const LineMaxima& maxima, float* groups, flo
 }
 
 // row [vocab] -> summaries [tiles], group_max [tiles, kGroupsPerTile]
-static bool scan_max(const RowView& row, TileSummary* summaries, float* group_max) {
+static bool scan_max(const RowView& row, TileSpan tiles, TileSummary* summaries, float* group_max) {
   return with_source(row, [&](auto source) {
     float unused[kGroupsPerTile];
     bool valid = true;
-    for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
+    for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
       float* groups = group_max ? group_max + tile * kGroupsPerTile : unused;
       valid &= visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
         valid &= finish_maxima(tile_maxima(elements, count), groups, &summaries[tile].max);
@@ -123,26 +136,51 @@ static bool scan_max(const RowView& row, TileSummary* summaries, float* group_ma
 
 /// False if the tile's largest score is no number or infinite.
 template <class Element>
-TOKENDRAW_INLINE bool summarize_tile(const Element* elements, int count, const Scale& scale, TileSummary* summary) {
+TOKENDRAW_INLINE bool find_max(const Element* elements, int count, float* max) {
   float groups[kGroupsPerTile];
-  summary->sum = 0.0;
-  if (!finish_maxima(tile_maxima(elements, count), groups, &summary->max)) return false;
-  if (summary->max == kMinusInfinity) return true;
-  summary->sum = tile_sum(elements, count, weight_constants(reference_of(summary->max, scale), scale));
-  return true;
+  return finish_maxima(tile_maxima(elements, count), groups, max);
+}
+
+template <class Element>
+TOKENDRAW_INLINE double sum_below(const Element* elements, int count, const Scale& scale, float max) {
+  if (!(max >= -FLT_MAX && max <= FLT_MAX)) return 0.0;
+  return tile_sum(elements, count, weight_constants(reference_of(max, scale), scale));
+}
+
+/// The largest score of the next tile is found before this tile is summed: neither the end of its reduction nor memory
+/// is waited for.
+template <class Element>
+TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, const Element* logits, const Scale& scale, TileSpan tiles,
+                                   TileSummary* summaries) {
+  const TileRange first = range_of(row, tiles.begin);
+  bool valid = find_max(logits + first.begin, first.count, &summaries[tiles.begin].max);
+  for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    if (tile + 1 < tiles.end) {
+      const TileRange next = range_of(row, tile + 1);
+      valid &= find_max(logits + next.begin, next.count, &summaries[tile + 1].max);
+    }
+    const TileRange range = range_of(row, tile);
+    summaries[tile].sum = sum_below(logits + range.begin, range.count, scale, summaries[tile].max);
+  }
+  return valid;
+}
+
+TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, EditedScores source, const Scale& scale, TileSpan tiles,
+                                   TileSummary* summaries) {
+  bool valid = true;
+  for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    TileSummary& summary = summaries[tile];
+    valid &= visit_tile(row, source, tile, [&](const float* scores, int count) TOKENDRAW_INLINED {
+      valid &= find_max(scores, count, &summary.max);
+      summary.sum = sum_below(scores, count, scale, summary.max);
+    });
+  }
+  return valid;
 }
 
 // row [vocab] -> summaries [tiles]
-static bool scan_sums(const RowView& row, const Scale& scale, TileSummary* summaries) {
-  return with_source(row, [&](auto source) {
-    bool valid = true;
-    for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
-      valid &= visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
-        valid &= summarize_tile(elements, count, scale, &summaries[tile]);
-      });
-    }
-    return valid;
-  });
+static bool scan_sums(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries) {
+  return with_source(row, [&](auto source) { return scan_sums_of(row, source, scale, tiles, summaries); });
 }
 
 }  // namespace

@@ -31,26 +31,33 @@ float floor_of_top_k(const Row& row, std::int64_t k) {
   return low;
 }
 
-void keep_best(Buffer<Candidate>& found, std::int64_t count, std::int64_t k) {
-  std::nth_element(found.begin(), found.begin() + (k - 1), found.begin() + count, before);
+/// Leaves the first k of `found`, in the order in which they stood; returns the last of them in the total order.
+Candidate keep_best(Buffer<Candidate>& found, std::int64_t count, std::int64_t k, Buffer<Candidate>& scratch) {
+  scratch.resize(count);
+  std::copy(found.begin(), found.begin() + count, scratch.begin());
+  std::nth_element(scratch.begin(), scratch.begin() + (k - 1), scratch.end(), before);
+  const Candidate last = scratch[k - 1];
+  std::remove_if(found.begin(), found.begin() + count, [&](Candidate c) { return before(last, c); });
+  return last;
 }
 
 }  // namespace
 
 void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found) {
-  k = std::min(k, row.view.vocab);
+  if (!row.has_group_maxima()) row.scan(Scan::kGroupMaxima);
+  k = std::min(k, row.view().vocab);
   const std::int64_t capacity = 2 * k + 2 * kTile;
   found.resize(capacity);
   float floor = floor_of_top_k(row, k);
   std::int64_t count = 0;
   for (std::int64_t tile = 0;;) {
-    count += row.kernels.collect(row.view, row.work.summaries.data(), floor, FLT_MAX, &tile, found.data() + count,
+    count += row.kernels.collect(row.view(), row.work.summaries.data(), floor, FLT_MAX, &tile, found.data() + count,
                                  capacity - count);
     if (count > k) {
-      keep_best(found, count, k);
+      const Candidate last = keep_best(found, count, k, row.work.ordered);
       count = k;
       // Tokens read from here on have higher ids: they must beat the last one, not equal it.
-      floor = std::nextafter(found[k - 1].score, HUGE_VALF);
+      floor = std::nextafter(last.score, HUGE_VALF);
     }
     if (tile == row.tiles()) break;
   }

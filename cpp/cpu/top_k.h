@@ -6,8 +6,8 @@
 
 namespace tokendraw::cpu {
 
-/// Leaves the first min(k, finite tokens) of the order in `found`, in no particular order; k > 0.
-/// The row was scanned with kGroupMaxima. Reads again only tiles that can hold one of them; O(k) memory.
+/// Leaves the first min(k, finite tokens) of the order in `found`, by ascending token; k > 0. Takes a scan unless the
+/// last one found group maxima; reads again only tiles that can hold one of them. O(k) memory, work.ordered included.
 void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found);
 
 }  // namespace tokendraw::cpu

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <numeric>
 
 namespace tokendraw::cpu {
 namespace {
@@ -68,7 +67,7 @@ class Nucleus {
   /// All tokens below this score hold at most the share 1 - top_p of the largest weight alone.
   float lower_bound(double top_p_share) const {
     const double shortfall = std::max(1.0 - top_p_share, 0x1p-30);
-    const double nats = std::log(static_cast<double>(row_.view.vocab) / shortfall);
+    const double nats = std::log(static_cast<double>(row_.view().vocab) / shortfall);
     const double bound = static_cast<double>(row_.max()) - nats / row_.log_slope();
     const double floor = static_cast<double>(base_.score);
     return bound > floor ? static_cast<float>(bound) : base_.score;
@@ -77,7 +76,7 @@ class Nucleus {
   /// The last kept one of the tokens that score exactly `score`, by bisection over token ids.
   Cutoff last_equal(float score) {
     std::int64_t kept = 0;
-    for (std::int64_t end = row_.view.vocab; end - kept > 1;) {
+    for (std::int64_t end = row_.view().vocab; end - kept > 1;) {
       const std::int64_t middle = kept + (end - kept) / 2;
       if (keeps_token({score, static_cast<std::int32_t>(middle)})) {
         kept = middle;
@@ -93,7 +92,7 @@ class Nucleus {
     Buffer<Candidate>& inside = row_.work.candidates;
     inside.resize(kMaxBetween + kTile);
     std::int64_t tile = 0;
-    const std::int64_t count = row_.kernels.collect(row_.view, row_.work.summaries.data(), next_above(bracket.low),
+    const std::int64_t count = row_.kernels.collect(row_.view(), row_.work.summaries.data(), next_above(bracket.low),
                                                     bracket.high, &tile, inside.data(), inside.size());
     const Candidate* end = std::remove_if(inside.begin(), inside.begin() + count,
                                           [&](Candidate c) { return !keeps(base_, c.score, c.token); });
@@ -125,8 +124,7 @@ Cutoff select_top_p(Row& row, Cutoff base, double target, double top_p_share) {
   return Nucleus(row, base, target).find(top_p_share);
 }
 
-std::int64_t count_top_p(const Buffer<float>& weights, double top_p_share) {
-  const double target = top_p_share * std::accumulate(weights.begin(), weights.end(), 0.0);
+std::int64_t count_top_p(const Buffer<float>& weights, double target) {
   double before_this = static_cast<double>(weights[0]);
   std::int64_t kept = 1;
   while (kept < weights.size() && before_this < target) before_this += static_cast<double>(weights[kept++]);

@@ -10,7 +10,7 @@ namespace tokendraw::cpu {
 /// Reads the row a handful of times, tiles below the boundary never; O(kMaxListed) memory.
 Cutoff select_top_p(Row& row, Cutoff base, double target, double top_p_share);
 
-/// How many of the weights, which stand in the total order, are kept; at least one.
-std::int64_t count_top_p(const Buffer<float>& weights, double top_p_share);
+/// How many of the weights, which stand in the total order, are kept by the same rule; at least one.
+std::int64_t count_top_p(const Buffer<float>& weights, double target);
 
 }  // namespace tokendraw::cpu

@@ -49,12 +49,17 @@ TOKENDRAW_INLINE Vector load(const Bfloat16* from) {
 }
 TOKENDRAW_INLINE void store(float* to, Vector a) { _mm256_storeu_ps(to, a.v); }
 
-TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
+TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NLE_UQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }
-TOKENDRAW_INLINE Mask is_nan(Vector a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+TOKENDRAW_INLINE Mask unordered(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_UNORD_Q)}; }
 TOKENDRAW_INLINE Mask no_lanes() { return {_mm256_setzero_ps()}; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
 TOKENDRAW_INLINE Vector select(Mask mask, Vector a, Vector b) { return Vector(_mm256_blendv_ps(b.v, a.v, mask.v)); }
+TOKENDRAW_INLINE Mask lanes_of(std::uint32_t bits) {
+  const __m256i single = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i wide = _mm256_set1_epi32(static_cast<int>(bits));
+  return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(wide, single), single))};
+}
 TOKENDRAW_INLINE std::uint32_t bits(Mask mask) { return static_cast<std::uint32_t>(_mm256_movemask_ps(mask.v)); }
 
 }  // namespace

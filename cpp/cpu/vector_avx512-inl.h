@@ -58,12 +58,13 @@ TOKENDRAW_INLINE Vector load(const Bfloat16* from) {
 }
 TOKENDRAW_INLINE void store(float* to, Vector a) { _mm512_storeu_ps(to, a.v); }
 
-TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
+TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NLE_UQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
-TOKENDRAW_INLINE Mask is_nan(Vector a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+TOKENDRAW_INLINE Mask unordered(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)}; }
 TOKENDRAW_INLINE Mask no_lanes() { return {0}; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return {static_cast<__mmask16>(a.v | b.v)}; }
 TOKENDRAW_INLINE Vector select(Mask mask, Vector a, Vector b) { return Vector(_mm512_mask_blend_ps(mask.v, b.v, a.v)); }
+TOKENDRAW_INLINE Mask lanes_of(std::uint32_t bits) { return {static_cast<__mmask16>(bits)}; }
 TOKENDRAW_INLINE std::uint32_t bits(Mask mask) { return mask.v; }
 
 }  // namespace

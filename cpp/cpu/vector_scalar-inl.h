@@ -19,12 +19,13 @@ TOKENDRAW_INLINE Vector load(const Element* from) {
   return widen(*from);
 }
 TOKENDRAW_INLINE void store(float* to, Vector v) { *to = v; }
-TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return a > b; }
+TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return !(a <= b); }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return a >= b; }
-TOKENDRAW_INLINE Mask is_nan(Vector a) { return a != a; }
+TOKENDRAW_INLINE Mask unordered(Vector a, Vector b) { return __builtin_isunordered(a, b); }
 TOKENDRAW_INLINE Mask no_lanes() { return false; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return a || b; }
 TOKENDRAW_INLINE Vector select(Mask mask, Vector a, Vector b) { return mask ? a : b; }
+TOKENDRAW_INLINE Mask lanes_of(std::uint32_t bits) { return (bits & 1u) != 0; }
 TOKENDRAW_INLINE std::uint32_t bits(Mask mask) { return mask ? 1u : 0u; }
 
 }  // namespace

@@ -41,16 +41,29 @@ class Buffer {
   std::int64_t capacity_ = 0;
 };
 
+/// Something that the history says about a token.
+struct TokenEvent {
+  enum Kind : std::int32_t { kPrompt, kOutput, kRepetition, kForbidden };
+  std::int32_t token;
+  Kind kind;
+  std::int32_t length;  // of a repetition
+};
+
 struct Workspace {
   Buffer<TileSummary> summaries;
   Buffer<TileSummary> raw_summaries;
   Buffer<float> group_max;
   Buffer<double> sums;
-  Buffer<Candidate> listed;      // the kept tokens of a short row, in the total order
+  Buffer<Candidate> listed;      // the kept tokens of a short row, by ascending token
   Buffer<Candidate> candidates;  // whatever a selection is narrowing
-  Buffer<Candidate> by_token;
+  Buffer<Candidate> ordered;     // the same in the total order
   Buffer<float> scores;
   Buffer<float> weights;
+  Buffer<TokenEvent> events;  // of the history
+  Buffer<TokenEvent> events_by_tile;
+  Buffer<std::int32_t> match_lengths;
+  Buffer<TokenEdit> token_edits;
+  Buffer<std::int64_t> edits_begin;
   alignas(64) float tile[kTile];
 };
 

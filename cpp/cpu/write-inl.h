@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole rows out: scores, log-probabilities and probabilities.
+// What passes over scores one by one in double: whole rows out, and the moments that rare steps need.
 #pragma once
 
 #include "cpu/collect-inl.h"
@@ -22,6 +22,52 @@ TOKENDRAW_INLINE void for_each_cut_tile(const RowView& row, Cutoff cutoff, Visit
     }
     visit(tile, static_cast<const float*>(scores), range);
   }
+}
+
+/// Lanes of doubles, added by halves as sum_of_lanes does.
+TOKENDRAW_INLINE double sum_of_doubles(double* lanes) {
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// row [vocab] -> sums [tiles]
+static void cut_score_sums(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
+                           double origin, double* sums) {
+  float weight[kTile];
+  for_each_cut_tile(row, cutoff, [&](std::int64_t tile, const float* scores, TileRange) {
+    const float max = summaries[tile].max;
+    sums[tile] = 0.0;
+    if (max < cutoff.score) return;
+    weights(scores, kTile, weight_constants(reference_of(max, scale), scale), weight);
+    double lanes[kLanes] = {};
+    for (int i = 0; i < kTile; ++i) {
+      const double score = static_cast<double>(larger(scores[i], -FLT_MAX));
+      lanes[i % kLanes] += static_cast<double>(weight[i]) * (score - origin);
+    }
+    sums[tile] = sum_of_doubles(lanes);
+  });
+}
+
+// row [vocab] -> moments
+static ScoreMoments score_moments(const RowView& row, const TileSummary* summaries, Cutoff cutoff, double origin) {
+  ScoreMoments moments{0, 0.0, 0.0};
+  for_each_cut_tile(row, cutoff, [&](std::int64_t tile, const float* scores, TileRange) {
+    if (summaries[tile].max < cutoff.score) return;
+    double sums[kLanes] = {};
+    double squares[kLanes] = {};
+    for (int i = 0; i < kTile; ++i) {
+      if (scores[i] == kMinusInfinity) continue;
+      const double distance = static_cast<double>(scores[i]) - origin;
+      ++moments.count;
+      sums[i % kLanes] += distance;
+      squares[i % kLanes] += distance * distance;
+    }
+    moments.sum += sum_of_doubles(sums);
+    moments.squares += sum_of_doubles(squares);
+  });
+  return moments;
 }
 
 /// Rounded once; a kept score is never -inf, however far below the others.

@@ -10,17 +10,36 @@
 namespace tokendraw {
 namespace {
 
-// Contract: top_p shares that differ from the bound by the rounding of float32 inputs count as reached; the thresholds
-// of min_p give way by as much.
-constexpr double kTopPTolerance = 0x1p-22;
+// Contract: shares that differ from the bound by the rounding of float32 inputs count as equal to it; thresholds of
+// probabilities give way by as much.
+constexpr double kShareTolerance = 0x1p-22;
 constexpr double kThresholdFactor = 1.0 - 0x1p-20;
+constexpr double kLeastThreshold = 0x1p-1000;
+
+double lowered(double threshold) { return threshold > 0.0 ? std::max(threshold * kThresholdFactor, kLeastThreshold) : 0.0; }
+
+/// Uniform in [0, 1), from the first 64 bits of its block.
+double xtc_draw(const RandomSource& source) {
+  return static_cast<double>(static_cast<std::uint64_t>(uniform_bits(source, Purpose::kXtc, 0))) * 0x1p-64;
+}
+
+bool can_change(const RowSteps& steps, Step step, bool xtc_acts) {
+  switch (step) {
+    case Step::kTemperature: return steps.temperature < 1.0 || steps.temperature > 1.0;
+    case Step::kTopK: return steps.top_k > 0;
+    case Step::kTopP: return steps.top_p_share < 1.0;
+    case Step::kMinP: return steps.min_p_ratio > 0.0;
+    case Step::kTypical: return steps.typical_share < 1.0;
+    case Step::kEpsilon: return steps.epsilon > 0.0;
+    case Step::kEta: return steps.eta > 0.0;
+    case Step::kTopNSigma: return steps.top_n_sigma > 0.0;
+    case Step::kXtc: return xtc_acts;
+    case Step::kTopKTopP: return steps.top_k > 0 || steps.top_p_share < 1.0;
+  }
+  return false;
+}
 
 std::string in_row(bool varies, std::int64_t row) { return varies ? " (row " + std::to_string(row) + ")" : ""; }
-
-[[noreturn]] void refuse(const Step& step, const std::string& value, bool varies, std::int64_t row) {
-  throw std::invalid_argument(std::string(step.name) + " must be " + std::string(step.rule) + ", got " + value +
-                              in_row(varies, row));
-}
 
 std::string text_of(double value) { return shown(value); }
 std::string text_of(std::int64_t value) { return std::to_string(value); }
@@ -29,9 +48,63 @@ std::string text_of(std::int64_t value) { return std::to_string(value); }
 int bits_of(std::string_view name) { return name == "stream" ? 56 : name == "step" ? 32 : 64; }
 
 template <class T, class Legal>
-void check(StepIndex step, const PerRow<T>& values, Legal legal) {
+void check(const char* name, const char* rule, const PerRow<T>& values, Legal legal) {
   for (std::int64_t row = 0; row < values.count; ++row) {
-    if (!legal(values[row])) refuse(kStepTable[step], text_of(values[row]), values.varies(), row);
+    if (legal(values[row])) continue;
+    throw std::invalid_argument(std::string(name) + " must be " + rule + ", got " + text_of(values[row]) +
+                                in_row(values.varies(), row));
+  }
+}
+
+constexpr const char* kFinite = "finite";
+constexpr const char* kFiniteNotNegative = "finite and >= 0";
+constexpr const char* kShare = "in (0, 1]";
+constexpr const char* kProbability = "in [0, 1]";
+constexpr const char* kCutoff = "in [0, 1)";
+constexpr const char* kNotNegative = ">= 0";
+
+bool is_finite(double x) { return std::isfinite(x); }
+bool is_finite_not_negative(double x) { return std::isfinite(x) && x >= 0.0; }
+bool is_share(double p) { return p > 0.0 && p <= 1.0; }
+bool is_probability(double p) { return p >= 0.0 && p <= 1.0; }
+bool is_cutoff(double p) { return p >= 0.0 && p < 1.0; }
+bool is_not_negative(std::int64_t n) { return n >= 0; }
+
+template <class T, class Neutral>
+bool is_used(const PerRow<T>& values, Neutral neutral) {
+  for (std::int64_t row = 0; row < values.count; ++row) {
+    if (!neutral(values[row])) return true;
+  }
+  return false;
+}
+
+bool is_used(const FilterParams& params, Step step) {
+  const auto zero = [](auto value) { return value == decltype(value){0}; };
+  const auto whole = [](double share) { return share >= 1.0; };
+  switch (step) {
+    case Step::kTemperature: return is_used(params.temperature, whole) || is_used(params.temperature, [](double t) { return t <= 1.0; });
+    case Step::kTopK: return is_used(params.top_k, zero);
+    case Step::kTopP: return is_used(params.top_p, whole);
+    case Step::kMinP: return is_used(params.min_p, [](double p) { return p <= 0.0; });
+    case Step::kTypical: return is_used(params.typical_p, whole);
+    case Step::kEpsilon: return is_used(params.epsilon_cutoff, [](double p) { return p <= 0.0; });
+    case Step::kEta: return is_used(params.eta_cutoff, [](double p) { return p <= 0.0; });
+    case Step::kTopNSigma: return is_used(params.top_n_sigma, [](double n) { return n <= 0.0; });
+    case Step::kXtc: return is_used(params.xtc_probability, [](double p) { return p <= 0.0; });
+    case Step::kTopKTopP: break;
+  }
+  return false;
+}
+
+bool holds(const StepOrder& order, Step step) { return std::find(order.begin(), order.end(), step) != order.end(); }
+
+/// A value that no step reads is a mistake that no token would show.
+void check_steps(const FilterParams& params) {
+  for (const Step step : StepOrder{}) {
+    const bool joint = (step == Step::kTopK || step == Step::kTopP) && holds(params.steps, Step::kTopKTopP);
+    if (joint || holds(params.steps, step) || !is_used(params, step)) continue;
+    throw std::invalid_argument("steps must name every step that is used, got no " +
+                                std::string(kStepNames[static_cast<std::size_t>(step)]));
   }
 }
 
@@ -62,10 +135,80 @@ std::string shown(double value) {
 std::string counter_rule(std::string_view name) { return "in [0, 2^" + std::to_string(bits_of(name)) + ")"; }
 
 void check_params(const FilterParams& params) {
-  check(kTemperature, params.temperature, [](double t) { return std::isfinite(t) && t >= 0.0; });
-  check(kTopK, params.top_k, [](std::int64_t k) { return k >= 0; });
-  check(kTopP, params.top_p, [](double p) { return p > 0.0 && p <= 1.0; });
-  check(kMinP, params.min_p, [](double p) { return p >= 0.0 && p <= 1.0; });
+  check("temperature", kFiniteNotNegative, params.temperature, is_finite_not_negative);
+  check("top_k", kNotNegative, params.top_k, is_not_negative);
+  check("top_p", kShare, params.top_p, is_share);
+  check("min_p", kProbability, params.min_p, is_probability);
+  check("typical_p", kShare, params.typical_p, is_share);
+  check("epsilon_cutoff", kCutoff, params.epsilon_cutoff, is_cutoff);
+  check("eta_cutoff", kCutoff, params.eta_cutoff, is_cutoff);
+  check("top_n_sigma", kFiniteNotNegative, params.top_n_sigma, is_finite_not_negative);
+  check("xtc_probability", kProbability, params.xtc_probability, is_probability);
+  check("xtc_threshold", kProbability, params.xtc_threshold, is_probability);
+  check_steps(params);
+}
+
+void check_penalties(const PenaltyParams& penalties) {
+  check("repetition_penalty", "finite and > 0", penalties.repetition, [](double r) { return std::isfinite(r) && r > 0.0; });
+  check("frequency_penalty", kFinite, penalties.frequency, is_finite);
+  check("presence_penalty", kFinite, penalties.presence, is_finite);
+  check("dry_multiplier", kFiniteNotNegative, penalties.dry_multiplier, is_finite_not_negative);
+  check("dry_base", "finite and >= 1", penalties.dry_base, [](double b) { return std::isfinite(b) && b >= 1.0; });
+  check("dry_allowed_length", kNotNegative, penalties.dry_allowed_length, is_not_negative);
+  check("dry_last_n", ">= -1", penalties.dry_last_n, [](std::int64_t n) { return n >= -1; });
+  check("min_tokens", kNotNegative, penalties.min_tokens, is_not_negative);
+  if (penalties.eos_tokens.empty() && is_used(penalties.min_tokens, [](std::int64_t n) { return n == 0; })) {
+    throw std::invalid_argument("eos_token_id must be given where min_tokens is above 0, got None");
+  }
+}
+
+void check_token(const char* name, std::int64_t token, std::int64_t vocab, const std::string& place) {
+  if (token >= 0 && token < vocab) return;
+  throw std::invalid_argument(std::string(name) + " must have tokens in [0, " + std::to_string(vocab) + "), got " +
+                              std::to_string(token) + place);
+}
+
+void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t rows, std::int64_t vocab) {
+  for (const std::int32_t token : penalties.eos_tokens) check_token("eos_token_id", token, vocab, "");
+  for (const std::int32_t token : penalties.dry_breakers) check_token("dry_breakers", token, vocab, "");
+  for (std::int64_t row = 0; history.offsets && row < rows; ++row) {
+    const std::int64_t length = history.offsets[row + 1] - history.offsets[row];
+    const std::int64_t prompt = history.prompt_lengths[row];
+    if (prompt >= 0 && prompt <= length) continue;
+    throw std::invalid_argument("prompt_lengths must be in [0, " + std::to_string(length) +
+                                "], the length of history, got " + std::to_string(prompt) + in_row(true, row));
+  }
+}
+
+StepOrder parse_steps(const std::vector<std::string>& names) {
+  StepOrder order;
+  order.count = 0;
+  constexpr std::array<std::string_view, 3> kFirst{"mask", "bias", "penalties"};
+  std::size_t first = 0;
+  for (const std::string& name : names) {
+    const auto edit = std::find(kFirst.begin() + static_cast<std::ptrdiff_t>(first), kFirst.end(), name);
+    if (order.count == 0 && edit != kFirst.end()) {
+      first = static_cast<std::size_t>(edit - kFirst.begin()) + 1;
+      continue;
+    }
+    const auto found = std::find(kStepNames.begin(), kStepNames.end(), name);
+    if (found == kStepNames.end()) {
+      const bool late = std::find(kFirst.begin(), kFirst.end(), name) != kFirst.end();
+      throw std::invalid_argument(late ? "steps must begin with mask, bias, penalties in this order, got " + name + " later"
+                                       : "steps must be names of steps, got '" + name + "'");
+    }
+    const auto step = static_cast<Step>(found - kStepNames.begin());
+    if (holds(order, step)) throw std::invalid_argument("steps must be distinct, got " + name + " twice");
+    order.append(step);
+  }
+  if (holds(order, Step::kTopKTopP) && (holds(order, Step::kTopK) || holds(order, Step::kTopP))) {
+    throw std::invalid_argument("steps must have either top_k_top_p or top_k and top_p, got both");
+  }
+  return order;
+}
+
+bool is_random_before_the_draw(const FilterParams& params) {
+  return is_used(params.xtc_probability, [](double p) { return p <= 0.0 || p >= 1.0; });
 }
 
 void check_randomness(const Randomness& randomness) {
@@ -84,16 +227,29 @@ void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
   }
 }
 
-RowSteps steps_of(const FilterParams& params, std::int64_t row, std::int64_t vocab) {
-  const std::int64_t top_k = params.top_k[row];
+RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab) {
   const double top_p = params.top_p[row];
-  const double min_p = params.min_p[row];
+  const double tolerance = params.top_p_exceeds ? kShareTolerance : -kShareTolerance;
+  const double xtc_probability = params.xtc_probability[row];
   RowSteps steps;
   steps.temperature = params.temperature[row];
-  steps.top_k = top_k >= vocab ? 0 : top_k;
+  steps.top_k = params.top_k[row] >= vocab ? 0 : params.top_k[row];
+  steps.top_k_all_ties = params.top_k_all_ties;
   // The first token is kept whatever the share; a share above 0 says so without a special case.
-  steps.top_p_share = top_p >= 1.0 ? 1.0 : std::max(top_p - kTopPTolerance, 0x1p-1000);
-  steps.min_p_ratio = min_p > 0.0 ? std::max(min_p * kThresholdFactor, 0x1p-1000) : 0.0;
+  steps.top_p_share = top_p >= 1.0 ? 1.0 : std::max(top_p + tolerance, kLeastThreshold);
+  steps.top_p_ties = params.top_p_ties;
+  steps.top_p_of_original = params.top_p_of_original;
+  steps.min_p_ratio = lowered(params.min_p[row]);
+  steps.typical_share = params.typical_p[row] >= 1.0 ? 1.0 : std::max(params.typical_p[row] - kShareTolerance, kLeastThreshold);
+  steps.epsilon = lowered(params.epsilon_cutoff[row]);
+  steps.eta = params.eta_cutoff[row] > 0.0 ? std::max(params.eta_cutoff[row], kLeastThreshold) : 0.0;
+  steps.top_n_sigma = params.top_n_sigma[row];
+  steps.xtc_threshold = lowered(params.xtc_threshold[row]);
+  const bool xtc_acts = xtc_probability >= 1.0 || (xtc_probability > 0.0 && xtc_draw(source) < xtc_probability);
+  steps.order.count = 0;
+  for (const Step step : params.steps) {
+    if (can_change(steps, step, xtc_acts)) steps.order.append(step);
+  }
   return steps;
 }
 

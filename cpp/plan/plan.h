@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "plan/request.h"
 #include "plan/steps.h"
@@ -12,7 +13,20 @@ namespace tokendraw {
 
 /// Throws std::invalid_argument, in one sentence with the rule, the value and the row, unless all parameters are legal.
 void check_params(const FilterParams& params);
+void check_penalties(const PenaltyParams& penalties);
 void check_randomness(const Randomness& randomness);
+
+/// Throws unless the token is in the vocabulary; `place` ends the message.
+void check_token(const char* name, std::int64_t token, std::int64_t vocab, const std::string& place);
+
+/// The same of every token that a penalty names; and no prompt may be longer than its history.
+void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t rows, std::int64_t vocab);
+
+/// The order that `names` spell; mask, bias and penalties may stand first. Throws where a name is unknown or repeated.
+StepOrder parse_steps(const std::vector<std::string>& names);
+
+/// Whether a row's token depends on a draw before the draw: 0 < xtc_probability < 1 somewhere.
+bool is_random_before_the_draw(const FilterParams& params);
 
 /// What `seed`, `stream` or `step` must be, as messages say it.
 std::string counter_rule(std::string_view name);
@@ -21,8 +35,8 @@ std::string counter_rule(std::string_view name);
 /// bias.
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);
 
-/// Needs checked parameters.
-RowSteps steps_of(const FilterParams& params, std::int64_t row, std::int64_t vocab);
+/// Needs checked parameters. `source` decides whether xtc acts.
+RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab);
 
 /// Why a row cannot be drawn from, as messages say it.
 const char* reason_of(RowStatus status);

@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "core/philox.h"
+#include "plan/steps.h"
 #include "plan/token_bias.h"
 
 namespace tokendraw {
@@ -47,12 +48,51 @@ struct Edits {
   std::int64_t token_bias_count = 0;
 };
 
-/// The parameters of the steps, in the order of steps.h.
+/// The tokens before each row: row i holds tokens[offsets[i] .. offsets[i + 1]), of which the first prompt_lengths[i]
+/// are the prompt.
+struct History {
+  const std::int32_t* tokens = nullptr;
+  const std::int64_t* offsets = nullptr;  // [rows + 1]; null: no history
+  PerRow<std::int64_t> prompt_lengths{0};
+};
+
+/// What a penalty looks back on.
+enum class Past : std::uint8_t { kAll, kOutput };
+
+struct PenaltyParams {
+  PerRow<double> repetition{1.0};
+  PerRow<double> frequency{0.0};
+  PerRow<double> presence{0.0};
+  PerRow<double> dry_multiplier{0.0};
+  PerRow<double> dry_base{1.75};
+  PerRow<std::int64_t> dry_allowed_length{2};
+  PerRow<std::int64_t> dry_last_n{-1};
+  std::vector<std::int32_t> dry_breakers;
+  PerRow<std::int64_t> min_tokens{0};
+  std::vector<std::int32_t> eos_tokens;
+  Past repetition_past = Past::kAll;
+  Past frequency_past = Past::kAll;
+  Past presence_past = Past::kAll;
+  Past dry_past = Past::kAll;
+};
+
+/// The parameters of the steps, in the order of steps.h, and the rules that systems differ in.
 struct FilterParams {
   PerRow<double> temperature{1.0};
   PerRow<std::int64_t> top_k{0};
   PerRow<double> top_p{1.0};
   PerRow<double> min_p{0.0};
+  PerRow<double> typical_p{1.0};
+  PerRow<double> epsilon_cutoff{0.0};
+  PerRow<double> eta_cutoff{0.0};
+  PerRow<double> top_n_sigma{0.0};
+  PerRow<double> xtc_probability{0.0};
+  PerRow<double> xtc_threshold{0.1};
+  StepOrder steps;
+  bool top_k_all_ties = false;
+  bool top_p_exceeds = false;  // a nucleus must exceed top_p rather than reach it
+  Ties top_p_ties = Ties::kLowest;
+  bool top_p_of_original = false;
 };
 
 struct Randomness {
@@ -70,6 +110,8 @@ struct Randomness {
 struct Request {
   Logits logits;
   Edits edits;
+  History history;
+  PenaltyParams penalties;
   FilterParams params;
   Randomness randomness;
   int threads = 1;
@@ -82,6 +124,7 @@ struct DrawOutputs {
   std::int32_t* tokens = nullptr;
   float* logprobs = nullptr;
   float* raw_logprobs = nullptr;
+  float* entropies = nullptr;  // of the kept set
   std::int64_t* ranks = nullptr;
   std::int64_t* kept = nullptr;
   std::int64_t top_count = 0;

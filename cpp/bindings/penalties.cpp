@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/penalties.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "bindings/values.h"
+#include "plan/plan.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+py::object numpy() { return py::module_::import("numpy"); }
+
+/// Whole numbers one after another, from a sequence or an integer array, or one number where `one` says so.
+void read_integers(py::handle value, const char* name, bool one, std::vector<std::int64_t>& out) {
+  const bool plain = PyIndex_Check(value.ptr()) && !PyBool_Check(value.ptr());
+  if (one && plain && !PySequence_Check(value.ptr())) {
+    out.push_back(parse_integer(py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr())), name));
+    return;
+  }
+  if (PyList_Check(value.ptr()) || PyTuple_Check(value.ptr())) {
+    for (const py::handle item : py::reinterpret_borrow<py::sequence>(value)) {
+      if (!PyIndex_Check(item.ptr()) || PyBool_Check(item.ptr())) {
+        type_error(std::string(name) + " must hold token ids, got " + type_name(item));
+      }
+      const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()));
+      if (!index) throw py::error_already_set();
+      out.push_back(parse_integer(index, name));
+    }
+    return;
+  }
+  const py::object array = numpy().attr("asarray")(value);
+  const auto kind = array.attr("dtype").attr("kind").cast<std::string>();
+  if (kind != "i" && kind != "u") {
+    const bool array_like = py::hasattr(value, "__array__") || py::hasattr(value, "__dlpack__");
+    type_error(std::string(name) + " must hold token ids, got " +
+               (array_like ? "an array of " + py::str(array.attr("dtype")).cast<std::string>() : type_name(value)));
+  }
+  const py::object contiguous = numpy().attr("ascontiguousarray")(array, "int64");
+  const ArrayView view = view_array(contiguous, name);
+  const auto* data = static_cast<const std::int64_t*>(view.data);
+  out.insert(out.end(), data, data + contiguous.attr("size").cast<std::int64_t>());
+}
+
+void parse_token_list(py::handle value, const char* name, bool one, std::vector<std::int32_t>& out) {
+  if (!value) return;
+  std::vector<std::int64_t> tokens;
+  read_integers(value, name, one, tokens);
+  for (const std::int64_t token : tokens) {
+    check_token(name, token, INT32_MAX, "");
+    out.push_back(static_cast<std::int32_t>(token));
+  }
+}
+
+void parse_penalty_history(py::handle value, PenaltyParams& params) {
+  if (!value) return;
+  const std::array<Past*, 4> pasts{&params.repetition_past, &params.frequency_past, &params.presence_past,
+                                   &params.dry_past};
+  const auto past_of = [](py::handle name) {
+    return parse_choice(name, "penalty_history", {"all", "output"}) == 0 ? Past::kAll : Past::kOutput;
+  };
+  if (!PyMapping_Check(value.ptr()) || PySequence_Check(value.ptr())) {
+    for (Past* past : pasts) *past = past_of(value);
+    return;
+  }
+  for (const py::handle item : value.attr("items")()) {
+    const auto pair = py::reinterpret_borrow<py::tuple>(item);
+    const std::size_t penalty = parse_choice(pair[0], "penalty_history", {"repetition", "frequency", "presence", "dry"});
+    *pasts[penalty] = past_of(pair[1]);
+  }
+}
+
+/// A list of lists, or of arrays, one per row; or the tokens of the only row.
+bool is_ragged(py::handle value) {
+  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) return false;
+  const auto items = py::reinterpret_borrow<py::sequence>(value);
+  return items.size() > 0 && !PyIndex_Check(py::object(items[0]).ptr());
+}
+
+void append_row(const std::vector<std::int64_t>& tokens, bool padded, std::int64_t row, ParsedRequest& parsed) {
+  for (const std::int64_t token : tokens) {
+    if (padded && token == -1) continue;
+    check_token("history", token, parsed.vocab(), " (row " + std::to_string(row) + ")");
+    parsed.history.push_back(static_cast<std::int32_t>(token));
+  }
+  parsed.history_offsets.push_back(static_cast<std::int64_t>(parsed.history.size()));
+}
+
+void check_rows(std::int64_t got, const ParsedRequest& parsed) {
+  if (got == parsed.rows()) return;
+  value_error("history must have one list per row (" + std::to_string(parsed.rows()) + "), got " + std::to_string(got));
+}
+
+void parse_ragged(py::handle value, ParsedRequest& parsed) {
+  const auto rows = py::reinterpret_borrow<py::sequence>(value);
+  check_rows(static_cast<std::int64_t>(rows.size()), parsed);
+  std::vector<std::int64_t> tokens;
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    tokens.clear();
+    read_integers(py::object(rows[row]), "history", false, tokens);
+    append_row(tokens, !PyList_Check(py::object(rows[row]).ptr()), static_cast<std::int64_t>(row), parsed);
+  }
+}
+
+void parse_matrix(py::handle value, ParsedRequest& parsed) {
+  std::vector<std::int64_t> tokens;
+  read_integers(value, "history", false, tokens);
+  const bool is_list = PyList_Check(value.ptr()) || PyTuple_Check(value.ptr());
+  const py::object array = is_list ? py::object(py::none()) : numpy().attr("asarray")(value);
+  const bool one_row = is_list || array.attr("ndim").cast<int>() < 2;
+  const std::int64_t width = one_row ? static_cast<std::int64_t>(tokens.size())
+                                     : array.attr("shape").attr("__getitem__")(-1).cast<std::int64_t>();
+  const std::int64_t count = one_row ? 1 : array.attr("size").cast<std::int64_t>() / std::max<std::int64_t>(width, 1);
+  if (width == 0) {
+    parsed.history_offsets.assign(static_cast<std::size_t>(parsed.rows()) + 1, 0);
+    return;
+  }
+  check_rows(count, parsed);
+  for (std::int64_t row = 0; row < count; ++row) {
+    const auto begin = tokens.begin() + row * width;
+    append_row(std::vector<std::int64_t>(begin, begin + width), !is_list, row, parsed);
+  }
+}
+
+}  // namespace
+
+py::handle given(const Arguments& arguments, Keyword keyword, py::object& held) {
+  if (arguments.has(keyword) || !arguments.has(kKeyParams)) return arguments[keyword];
+  held = py::reinterpret_steal<py::object>(PyObject_GetAttr(arguments[kKeyParams].ptr(), arguments.names()[keyword]));
+  if (!held) {
+    PyErr_Clear();
+    type_error("params must be a SamplingParams, got " + type_name(arguments[kKeyParams]));
+  }
+  return held.is_none() ? py::handle() : py::handle(held);
+}
+
+std::size_t parse_choice(py::handle value, const char* name, std::initializer_list<const char*> names) {
+  if (!value) return 0;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (PyUnicode_Check(value.ptr()) && PyUnicode_CompareWithASCIIString(value.ptr(), names.begin()[i]) == 0) return i;
+  }
+  std::string listed;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    listed += std::string(i == 0 ? "\"" : i + 1 == names.size() ? " or \"" : ", \"") + names.begin()[i] + "\"";
+  }
+  value_error(std::string(name) + " must be " + listed + ", got " + repr_of(value));
+}
+
+void parse_penalties(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
+  PenaltyParams& params = parsed.request.penalties;
+  py::object held;
+  const auto read = [&](Keyword keyword, auto& parameter, auto& pool) {
+    parse_per_row(given(arguments, keyword, held), KeywordNames::text(keyword), rows, parameter, pool);
+  };
+  read(kKeyRepetitionPenalty, params.repetition, parsed.reals);
+  read(kKeyFrequencyPenalty, params.frequency, parsed.reals);
+  read(kKeyPresencePenalty, params.presence, parsed.reals);
+  read(kKeyDryMultiplier, params.dry_multiplier, parsed.reals);
+  read(kKeyDryBase, params.dry_base, parsed.reals);
+  read(kKeyDryAllowedLength, params.dry_allowed_length, parsed.integers);
+  read(kKeyDryLastN, params.dry_last_n, parsed.integers);
+  read(kKeyMinTokens, params.min_tokens, parsed.integers);
+  parse_token_list(given(arguments, kKeyDryBreakers, held), "dry_breakers", false, params.dry_breakers);
+  parse_token_list(given(arguments, kKeyEosTokenId, held), "eos_token_id", true, params.eos_tokens);
+  parse_penalty_history(given(arguments, kKeyPenaltyHistory, held), params);
+}
+
+void parse_history(const Arguments& arguments, ParsedRequest& parsed) {
+  History& history = parsed.request.history;
+  parse_per_row(arguments[kKeyPromptLengths], "prompt_lengths", parsed.rows(), history.prompt_lengths,
+                parsed.integers);
+  const py::handle value = arguments[kKeyHistory];
+  if (value) {
+    parsed.history_offsets.push_back(0);
+    if (is_ragged(value)) {
+      parse_ragged(value, parsed);
+    } else {
+      parse_matrix(value, parsed);
+    }
+    history.tokens = parsed.history.data();
+    history.offsets = parsed.history_offsets.data();
+  }
+  check_tokens(history, parsed.request.penalties, parsed.rows(), parsed.vocab());
+}
+
+}  // namespace tokendraw::bindings
