@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokendraw._core import draw
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.models.base import fill_empty_prompts
-from tokendraw.params import SamplingParams
+from tokendraw.params import SHARED, SamplingParams
 from tokendraw.text import TextStream
 
 if TYPE_CHECKING:
@@ -623,8 +623,8 @@ def _merged(params: SamplingParams | None, sampling: Mapping[str, Any], count: i
 
 def _columns(params: SamplingParams) -> dict[str, NDArray[Any]]:
     """Return the parameters that are given per row."""
-    named = ((field.name, getattr(params, field.name)) for field in dataclasses.fields(params))
-    return {name: np.asarray(value) for name, value in named if np.ndim(value) > 0}
+    named = params.as_dict().items()
+    return {name: np.asarray(value) for name, value in named if name not in SHARED and np.ndim(value) > 0}
 
 
 def _rows_or_shared(name: str, value: Any, count: int) -> Any:
