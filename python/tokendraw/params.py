@@ -161,13 +161,13 @@ class SamplingParams:
         name : str
             One of
 
-            - ``"transformers"``: 5.23.0. top_k keeps all ties; top_p cuts a `torch.sort`, which leaves open in
-              which order equal tokens come.
-            - ``"vllm"``: 0.33.0, its PyTorch sampler. min_p runs before top_k; ties are as in transformers; the
-              frequency and presence penalties see the output.
-            - ``"sglang"``: 0.5.23, its "pytorch" backend. top_p is measured before top_k and must be exceeded;
-              penalties see the output, and are subtracted after the repetition penalty here, before it there.
-              Its "flashinfer" backend is, without min_p, the preset ``"flashinfer"`` with
+            - ``"transformers"``: 5.23.0. top_k keeps all ties; top_p cuts a `torch.sort`, which leaves open
+              in which order equal tokens come.
+            - ``"vllm"``: 0.33.0, its PyTorch sampler. min_p runs before top_k; ties are as in transformers;
+              the frequency and presence penalties see the output.
+            - ``"sglang"``: 0.5.23, its "pytorch" backend. top_p is measured before top_k and must be
+              exceeded; penalties see the output, and are subtracted after the repetition penalty here,
+              before it there. Its "flashinfer" backend is, without min_p, the preset ``"flashinfer"`` with
               ``steps=("temperature", "top_k_top_p")``.
             - ``"llama.cpp"``: as in llama-cpp-python 0.3.36, its default chain on the CPU. Temperature runs
               last. What its windows hold (`penalty_last_n`) is for the caller to cut from the history.

@@ -88,7 +88,7 @@ def check_report(row: oracle.Expected, draws: td.Draws, index: int) -> None:
     above = (row.raw > row.raw[token]) | ((row.raw == row.raw[token]) & (np.arange(row.raw.size) < token))
     assert draws.ranks[index] == above.sum()
     width = draws.top_tokens.shape[1]
-    highest = row.states["bias"].order[:width]
+    highest = row.edited.order[:width]
     assert draws.top_tokens[index].tolist() == [*highest, *[-1] * (width - highest.size)]
     padding = [-np.inf] * (width - highest.size)
     oracle.check_logprobs(draws.top_logprobs[index], [*row.final.logprobs[highest], *padding])
@@ -96,22 +96,25 @@ def check_report(row: oracle.Expected, draws: td.Draws, index: int) -> None:
 
 def check(logits: np.ndarray, filters: dict[str, Any]) -> None:
     """Check every function against the reference."""
-    chosen = oracle.check_kept(oracle.expect(logits, **filters), td.kept_set(logits, **filters))
-    oracle.check_distribution(chosen, logits, filters)
-    draws = td.draw(logits, seed=SEED, step=STEP, logprobs=6, **filters)
+    placed = {"seed": SEED, "step": STEP, **filters}
+    chosen = oracle.follow(logits, **placed)
+    oracle.check_kept(chosen, td.kept_set(logits, **oracle.filters_of(placed)))
+    oracle.check_distribution(chosen, logits, placed)
+    draws = td.draw(logits, logprobs=6, **placed)
     for index, row in enumerate(chosen):
         oracle.count_differing(row, draws.tokens[index], [(SEED, index, STEP)])
         check_report(row, draws, index)
 
 
 def drawn(logits: np.ndarray, filters: dict[str, Any]) -> list[np.ndarray]:
-    draws = td.draw(logits, seed=SEED, step=STEP, logprobs=6, **filters)
-    return [*draws, *td.kept_set(logits, **filters)]
+    placed = {"seed": SEED, "step": STEP, **filters}
+    return [*td.draw(logits, logprobs=6, **placed), *td.kept_set(logits, **oracle.filters_of(placed))]
 
 
 def answers(logits: np.ndarray, filters: dict[str, Any]) -> list[np.ndarray]:
     others = (td.softmax, td.log_softmax, td.filter_logits)
-    return [*drawn(logits, filters), *(other(logits, **filters) for other in others)]
+    placed = oracle.filters_of({"seed": SEED, "step": STEP, **filters})
+    return [*drawn(logits, filters), *(other(logits, **placed) for other in others)]
 
 
 def assert_same_bits(ours: list[np.ndarray], theirs: list[np.ndarray], where: str) -> None:
