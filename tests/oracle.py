@@ -216,6 +216,33 @@ def check_distribution(expected: Sequence[Expected], logits: ArrayLike, argument
         np.testing.assert_allclose(score[final.kept], exact_scores, rtol=2.0**-22, atol=2.0**-126)
 
 
+def check_report(row: Expected, draws: td.Draws, index: int) -> None:
+    """Check everything that `draw` says about one row."""
+    token = int(draws.tokens[index])
+    assert draws.valid[index]
+    assert draws.kept[index] == row.final.kept.sum()
+    check_logprobs(draws.logprobs[index], row.final.logprobs[token])
+    check_logprobs(draws.raw_logprobs[index], reference.start_row(row.raw).logprobs[token])
+    above = (row.raw > row.raw[token]) | ((row.raw == row.raw[token]) & (np.arange(row.raw.size) < token))
+    assert draws.ranks[index] == above.sum()
+    width = draws.top_tokens.shape[1]
+    highest = row.edited.order[:width]
+    assert draws.top_tokens[index].tolist() == [*highest, *[-1] * (width - highest.size)]
+    padding = [-np.inf] * (width - highest.size)
+    check_logprobs(draws.top_logprobs[index], [*row.final.logprobs[highest], *padding])
+
+
+def check_call(logits: NDArray[Any], arguments: Mapping[str, Any]) -> None:
+    """Check every function on valid rows, with filters, a seed and a step, against the reference."""
+    rows = follow(logits, **arguments)
+    check_kept(rows, td.kept_set(logits, **filters_of(arguments)))
+    check_distribution(rows, logits, arguments)
+    draws = td.draw(logits, logprobs=6, **arguments)
+    for index, row in enumerate(rows):
+        count_differing(row, draws.tokens[index], [row.parameters["place"]])
+        check_report(row, draws, index)
+
+
 class Level(NamedTuple):
     """One choice of a draw: the children's weights, the child on the way to a token, and the uniform."""
 
