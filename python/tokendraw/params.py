@@ -200,7 +200,8 @@ class SamplingParams:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters as keyword arguments of `sample`."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        named = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in named}
 
     def replace(self, **changes: Any) -> SamplingParams:
         """Return a copy with other values for some parameters."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps in any order with any rules, drawn at random: every function against the reference, on every instruction set."""
+"""Steps in any order with any rules, drawn at random, against the reference on every instruction set."""
 
 from collections.abc import Callable
 from typing import Any
