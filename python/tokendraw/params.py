@@ -30,6 +30,14 @@ SHARED = frozenset(
 )
 """The parameters that are the same for all rows, whatever their shape."""
 
+READS_HISTORY = {
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "dry_multiplier": 0.0,
+}
+"""The parameters that need a history, and the values at which they do not."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingParams:
