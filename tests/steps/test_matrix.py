@@ -181,14 +181,16 @@ LARGE_COMBINATIONS = (
     "packed",
     "mixed",
     "typical 0.95",
-    "eta",
-    "top_n_sigma",
     "every step",
     "top_p highest",
-    "penalised",
     "mixed new",
     "as llama.cpp",
 )
+
+
+def a_third(name: str, size: int, dtype: str = "float32") -> np.ndarray:
+    """Return every third adversarial row, beginning elsewhere for each combination: they are many, and slow."""
+    return matrix(size, DTYPES[dtype])[list(COMBINATIONS).index(name) % 3 :: 3]
 
 
 def filters_of(name: str, logits: np.ndarray) -> dict[str, Any]:
@@ -256,7 +258,7 @@ def test_large_rows(size: int, name: str, set_isa: SetIsa) -> None:
 @pytest.mark.parametrize("name", COMBINATIONS)
 @pytest.mark.parametrize("size", LARGE_SIZES)
 def test_every_combination_on_large_rows(size: int, name: str) -> None:
-    logits = matrix(size, DTYPES["float32"])
+    logits = a_third(name, size)
     check(logits, filters_of(name, logits))
 
 
@@ -265,7 +267,7 @@ def test_every_combination_on_large_rows(size: int, name: str) -> None:
 @pytest.mark.parametrize("name", COMBINATIONS)
 @pytest.mark.parametrize("size", LARGE_SIZES)
 def test_large_rows_of_other_types(size: int, name: str, dtype: str) -> None:
-    logits = matrix(size, DTYPES[dtype])
+    logits = a_third(name, size, dtype)
     filters = filters_of(name, logits)
     assert_same_bits(answers(logits, filters), answers(logits.astype(np.float32), filters), dtype)
 
