@@ -189,7 +189,7 @@ LARGE_COMBINATIONS = (
 
 
 def a_third(name: str, size: int, dtype: str = "float32") -> np.ndarray:
-    """Return every third adversarial row, beginning elsewhere for each combination: they are many, and slow."""
+    """Return every third adversarial row, for each combination others: all would take half an hour."""
     return matrix(size, DTYPES[dtype])[list(COMBINATIONS).index(name) % 3 :: 3]
 
 
