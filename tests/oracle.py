@@ -16,73 +16,173 @@ ROUNDING = 2.0**-19
 
 
 class Expected(NamedTuple):
-    """One row by the reference: its state after every step, and how many tokens may be kept."""
+    """One row by the reference: its state after every step."""
 
     raw: NDArray[np.float32]
     parameters: dict[str, Any]
     states: dict[str, Row]
-    fewest: int
-    most: int
 
-    def given(self, kept: int) -> "Expected":
-        """Return the row with exactly `kept` tokens left: a count that the tolerance allows."""
-        first = self.states["top_k"].order[:kept]
-        return self._replace(states={**self.states, "min_p": self.states["top_k"].keeping(first)})
+    @property
+    def edited(self) -> Row:
+        """The row as the total order ranks it."""
+        return self.states[reference.EDITED]
 
     @property
     def final(self) -> Row:
-        return self.states["min_p"]
+        return list(self.states.values())[-1]
 
     @property
     def valid(self) -> bool:
-        return bool(self.states) and bool(self.final.kept.any())
+        return bool(self.states) and bool(self.edited.kept.any())
 
     @property
-    def is_bounded(self) -> bool:
-        """Whether the cutoff of top_p is known before the draw."""
-        is_small = 0 < self.parameters["top_k"] < min(TILE + 1, self.raw.size)
-        return self.parameters["top_p"] >= 1 or is_small
+    def proposal(self) -> Row | None:
+        """The set that the first draw takes, where it is not the final one."""
+        return reference.proposal(self.states, self.parameters)
+
+    def is_active(self, step: str) -> bool:
+        return self.valid and reference.is_active(step, self.parameters, self.raw.size)
+
+    def after(self, step: str, state: Row) -> "Expected":
+        return self._replace(states={**self.states, step: state})
 
 
-def expect(logits: ArrayLike, **filters: Any) -> list[Expected]:
-    rows = np.asarray(logits).astype(np.float32)
-    rows = rows.reshape(-1, rows.shape[-1])
+def expect(logits: ArrayLike, **arguments: Any) -> list[Expected]:
+    """Return the rows by the reference alone. Arguments: filters, and seed, stream and step."""
     return [
-        _expect_row(raw, parameters)
-        for raw, parameters in zip(rows, reference.parameters_of(filters, *rows.shape), strict=True)
+        row._replace(states=reference.run_steps(row.raw, row.parameters) if row.states else {})
+        for row in _edited_rows(logits, arguments)
     ]
 
 
-def _expect_row(raw: NDArray[np.float32], parameters: dict[str, Any]) -> Expected:
+def follow(logits: ArrayLike, **arguments: Any) -> list[Expected]:
+    """Return the rows with the sets that the core chose, step after step, each checked against the reference.
+
+    Where the contract's tolerance allows several sets, the next step starts from the one that the core chose:
+    what it keeps with the later steps left out. So a step that is fused with others must choose as it does
+    alone. Invalid rows stay as they are.
+    """
+    rows = _edited_rows(logits, arguments)
+    steps = rows[0].parameters["steps"] if rows else ()
+    for place, step in enumerate(steps):
+        sets = None
+        if step in COMPARING and any(row.is_active(step) for row in rows):
+            left_out = {name for later in steps[place + 1 :] for name in PARAMETERS[later]}
+            chosen = {name: value for name, value in arguments.items() if name not in left_out}
+            sets = _split(td.kept_set(logits, on_invalid="mark", **filters_of(chosen)))
+        rows = [_next(row, step, sets and sets[index]) for index, row in enumerate(rows)]
+    return rows
+
+
+PARAMETERS = {
+    "temperature": ("temperature",),
+    "top_k": ("top_k",),
+    "top_p": ("top_p",),
+    "top_k_top_p": ("top_k", "top_p"),
+    "min_p": ("min_p",),
+    "typical": ("typical_p",),
+    "epsilon": ("epsilon_cutoff",),
+    "eta": ("eta_cutoff",),
+    "top_n_sigma": ("top_n_sigma",),
+    "xtc": ("xtc_probability",),
+}
+"""The parameters that make each step active."""
+
+COMPARING = tuple(name for name in PARAMETERS if name not in ("temperature", "top_k"))
+"""The steps whose thresholds have a tolerance."""
+
+
+def filters_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a function that does not draw takes; it needs a place for XTC and for min_tokens alone."""
+    if {"xtc_probability", "min_tokens"} & set(arguments):
+        return dict(arguments)
+    return {name: value for name, value in arguments.items() if name not in ("seed", "stream", "step")}
+
+
+def _edited_rows(logits: ArrayLike, arguments: Mapping[str, Any]) -> list[Expected]:
+    rows = np.asarray(logits)
+    with np.errstate(over="ignore"):
+        rows = rows.astype(np.float32).reshape(-1, rows.shape[-1])
+    placed = {name: arguments[name] for name in ("seed", "stream", "step") if name in arguments}
+    filters = {name: value for name, value in arguments.items() if name not in placed}
+    parameters = reference.parameters_of(filters, *rows.shape, reference.places_of(len(rows), **placed))
+    return [_edited_row(*row) for row in zip(rows, parameters, strict=True)]
+
+
+def _edited_row(raw: NDArray[np.float32], parameters: dict[str, Any]) -> Expected:
     if np.isnan(raw).any() or np.isposinf(raw).any():
-        return Expected(raw, parameters, {}, 0, 0)
-    states = reference.run_steps(raw, parameters)
-    thresholds = reference.bounds(parameters["top_p"], parameters["min_p"])
-    if not states["bias"].kept.any():
-        return Expected(raw, parameters, states, 0, 0)
-    fewest, most = (_count(states["top_k"], shifted) for shifted in thresholds)
-    return Expected(raw, parameters, states, fewest, most)
+        return Expected(raw, parameters, {})
+    return Expected(raw, parameters, reference.run_steps(raw, {**parameters, "steps": ()}))
 
 
-def _count(row: Row, thresholds: Mapping[str, float]) -> int:
-    for name in ("top_p", "min_p"):
-        row = reference.STEPS[name](row, thresholds[name])
-    return int(row.kept.sum())
+def _split(kept: Any) -> list[NDArray[np.int32]]:
+    return np.split(np.asarray(kept.tokens), np.asarray(kept.offsets)[1:-1])
 
 
-def check_kept(expected: Sequence[Expected], kept: Any) -> list[Expected]:
-    """Check a `KeptSet`; return the rows with the counts that the core chose within the tolerance."""
+def _next(row: Expected, step: str, tokens: NDArray[np.int32] | None) -> Expected:
+    if not row.valid:
+        return row
+    exact = reference.STEPS[step](row.final, row.parameters, reference.NOMINAL)
+    if tokens is None or np.array_equal(tokens, np.flatnonzero(exact.kept)):
+        return row.after(step, exact)
+    check_step(row.final, step, row.parameters, tokens)
+    return row.after(step, exact.keeping(tokens))
+
+
+def check_step(row: Row, step: str, parameters: Mapping[str, Any], tokens: ArrayLike) -> None:
+    """Check that a step may leave exactly these tokens of a row."""
+    smallest, largest = (
+        reference.STEPS[step](row, parameters, within).kept
+        for within in (reference.SMALLEST, reference.LARGEST)
+    )
+    kept = row.keeping(np.asarray(tokens)).kept
+    missing, wrong = smallest & ~kept, kept & ~largest
+    assert not missing.any(), f"{step} removed {np.flatnonzero(missing)[:9]}, of {missing.sum()}"
+    assert not wrong.any(), f"{step} kept {np.flatnonzero(wrong)[:9]}, of {wrong.sum()}"
+    assert kept.any(), f"{step} kept nothing"
+    assert _is_cut(row, step, parameters, kept), f"what {step} kept is not cut from its order"
+    if step == "typical":
+        # The distance of the token that reaches the share may be off, the share not.
+        assert row.probs[kept].sum() >= parameters["typical_p"] + reference.SMALLEST.reach
+
+
+def _is_cut(row: Row, step: str, parameters: Mapping[str, Any], kept: NDArray[np.bool_]) -> bool:
+    """Say whether the kept tokens come before the removed ones in the order in which a step keeps them."""
+    present = row.kept
+    if step == "top_k_top_p":
+        present = reference.select_top_k(row, parameters["top_k"], parameters["top_k_ties"]).kept
+    removed = present & ~kept
+    if not removed.any():
+        return True
+    if step == "typical":
+        # Distances of both signs may be off, so that near the border only equal logits are held together.
+        return not np.isin(row.logits[kept], row.logits[removed]).any()
+    order = _order_of(row, step, parameters)
+    return bool(order[kept].max() < order[removed].min())
+
+
+def _order_of(row: Row, step: str, parameters: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return numbers that say in which order a step keeps tokens, equal for those of one fate."""
+    descending = -row.logits.astype(np.float64)
+    ties = parameters["top_p_ties"] if step in ("top_p", "top_k_top_p") else "all"
+    if step != "xtc" and ties == "all":
+        return descending
+    tokens = np.arange(row.logits.size)
+    ranks = np.empty(row.logits.size)
+    ranks[np.lexsort((-tokens if ties == "highest" else tokens, descending))] = tokens
+    return -ranks if step == "xtc" else ranks
+
+
+def check_kept(expected: Sequence[Expected], kept: Any) -> None:
+    """Check a `KeptSet` of valid rows: the tokens, and the logprobs within the tolerance."""
     offsets = np.asarray(kept.offsets)
     assert offsets[0] == 0
     assert len(offsets) == len(expected) + 1
-    chosen = []
-    for row, start, end in zip(expected, offsets[:-1], offsets[1:], strict=True):
-        count = int(end - start)
-        assert row.fewest <= count <= row.most, (count, row.fewest, row.most)
-        chosen.append(row.given(count))
-        assert np.array_equal(kept.tokens[start:end], np.flatnonzero(chosen[-1].final.kept))
-        check_logprobs(kept.logprobs[start:end], chosen[-1].final.logprobs[kept.tokens[start:end]])
-    return chosen
+    for row, tokens, logprobs in zip(
+        expected, _split(kept), np.split(np.asarray(kept.logprobs), offsets[1:-1]), strict=True
+    ):
+        assert np.array_equal(tokens, np.flatnonzero(row.final.kept))
+        check_logprobs(logprobs, row.final.logprobs[tokens])
 
 
 def check_logprobs(actual: ArrayLike, exact: ArrayLike) -> None:
@@ -95,9 +195,10 @@ def check_logprobs(actual: ArrayLike, exact: ArrayLike) -> None:
     assert (excess <= 0).all(), f"logprob off by {excess.max():.3g} more than allowed"
 
 
-def check_distribution(expected: Sequence[Expected], logits: ArrayLike, filters: Mapping[str, Any]) -> None:
+def check_distribution(expected: Sequence[Expected], logits: ArrayLike, arguments: Mapping[str, Any]) -> None:
     """Check softmax, log_softmax and filter_logits of rows whose kept sets were checked."""
     vocab = np.shape(logits)[-1]
+    filters = filters_of(arguments)
     probs = np.asarray(td.softmax(logits, **filters)).reshape(-1, vocab)
     logprobs = np.asarray(td.log_softmax(logits, **filters)).reshape(-1, vocab)
     scores = np.asarray(td.filter_logits(logits, **filters)).reshape(-1, vocab)
@@ -113,6 +214,33 @@ def check_distribution(expected: Sequence[Expected], logits: ArrayLike, filters:
         assert (score[~final.kept] == -np.inf).all()
         exact_scores = np.maximum(final.scores[final.kept], -float(reference.FLT_MAX))
         np.testing.assert_allclose(score[final.kept], exact_scores, rtol=2.0**-22, atol=2.0**-126)
+
+
+def check_report(row: Expected, draws: td.Draws, index: int) -> None:
+    """Check everything that `draw` says about one row."""
+    token = int(draws.tokens[index])
+    assert draws.valid[index]
+    assert draws.kept[index] == row.final.kept.sum()
+    check_logprobs(draws.logprobs[index], row.final.logprobs[token])
+    check_logprobs(draws.raw_logprobs[index], reference.start_row(row.raw).logprobs[token])
+    above = (row.raw > row.raw[token]) | ((row.raw == row.raw[token]) & (np.arange(row.raw.size) < token))
+    assert draws.ranks[index] == above.sum()
+    width = draws.top_tokens.shape[1]
+    highest = row.edited.order[:width]
+    assert draws.top_tokens[index].tolist() == [*highest, *[-1] * (width - highest.size)]
+    padding = [-np.inf] * (width - highest.size)
+    check_logprobs(draws.top_logprobs[index], [*row.final.logprobs[highest], *padding])
+
+
+def check_call(logits: NDArray[Any], arguments: Mapping[str, Any]) -> None:
+    """Check every function on valid rows, with filters, a seed and a step, against the reference."""
+    rows = follow(logits, **arguments)
+    check_kept(rows, td.kept_set(logits, **filters_of(arguments)))
+    check_distribution(rows, logits, arguments)
+    draws = td.draw(logits, logprobs=6, **arguments)
+    for index, row in enumerate(rows):
+        count_differing(row, draws.tokens[index], [row.parameters["place"]])
+        check_report(row, draws, index)
 
 
 class Level(NamedTuple):
@@ -172,9 +300,8 @@ def surprises(row: Expected, tokens: ArrayLike, places: Sequence[Place]) -> list
 
     0 is agreement; a value near the rounding of float32 sums is a target that fell on a border.
     """
-    final = row.final.weights
-    proposal = final if row.is_bounded else row.states["top_k"].weights
-    rounds = Tiled.of(proposal), Tiled.of(final)
+    first = row.proposal or row.final
+    rounds = Tiled.of(first.weights), Tiled.of(row.final.weights)
     draws = zip(np.ravel(tokens).tolist(), uniforms_of(places), strict=True)
     return [_surprise(row, rounds, token, uniforms) for token, uniforms in draws]
 
@@ -182,7 +309,7 @@ def surprises(row: Expected, tokens: ArrayLike, places: Sequence[Place]) -> list
 def _surprise(row: Expected, rounds: tuple[Tiled, Tiled], token: int, uniforms: Sequence[int]) -> float:
     assert row.final.kept[token], token
     first = rounds[0].distance(token, uniforms[:3])
-    if first <= ROUNDING or row.is_bounded:
+    if first <= ROUNDING or row.proposal is None:
         return first
     escaped = reference.descend(rounds[0].weights.ravel(), uniforms[:3])
     return first if row.final.kept[escaped] else rounds[1].distance(token, uniforms[3:])

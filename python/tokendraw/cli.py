@@ -29,8 +29,30 @@ __all__ = ["main"]
 _DEFAULTS = {"temperature": 0.8, "top_p": 0.95}
 """Sampling parameters that are not neutral here: with them small models write decently."""
 
-_STEPS = {name: (name,) for name in ("temperature", "top_k", "top_p", "min_p")}
-"""The steps that may remove tokens, in the order in which they run, and the parameters of each."""
+_STEPS = {
+    "penalties": (
+        "repetition_penalty",
+        "frequency_penalty",
+        "presence_penalty",
+        "dry_multiplier",
+        "dry_base",
+        "dry_allowed_length",
+        "dry_last_n",
+        "dry_breakers",
+        "penalty_history",
+    ),
+    "min_tokens": ("min_tokens", "eos_token_id"),
+    "temperature": ("temperature",),
+    "top_k": ("top_k", "top_k_ties"),
+    "top_p": ("top_p", "top_p_boundary", "top_p_ties", "top_p_mass"),
+    "min_p": ("min_p",),
+    "typical": ("typical_p",),
+    "epsilon": ("epsilon_cutoff",),
+    "eta": ("eta_cutoff",),
+    "top_n_sigma": ("top_n_sigma",),
+    "xtc": ("xtc_probability", "xtc_threshold"),
+}
+"""The steps, in the order in which they run, and the parameters of each."""
 
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 
@@ -221,8 +243,8 @@ def _generate(options: argparse.Namespace) -> None:
     from tokendraw.params import SamplingParams
 
     prompt = _read_prompt(options.prompt)
-    params = SamplingParams(**_chosen_sampling(options))
     model = load(options.model)
+    params = SamplingParams(**_chosen_sampling(options), eos_token_id=model.eos_token_id)
     filters: dict[str, Any] = {"params": params, "mask": _mask(model) if options.ignore_eos else None}
     seed = _chosen_seed(options)
     stream = stream_generate(
@@ -235,7 +257,9 @@ def _generate(options: argparse.Namespace) -> None:
         keep_logits=options.show,
         **filters,
     )
-    output = _Explained(model, filters, options) if options.show else _Text(model, prompt, options)
+    output = (
+        _Explained(model, prompt, seed, filters, options) if options.show else _Text(model, prompt, options)
+    )
     for index, tokens in enumerate(_one_after_the_other(stream, options.samples)):
         if options.samples > 1:
             _write("\n" * (index > 0) + f"--- sample {index + 1} of {options.samples} ---\n")
@@ -357,24 +381,35 @@ class _Explained:
 
     _HEADER = "   model     drawn  step         token  text"
 
-    def __init__(self, model: Any, filters: Mapping[str, Any], options: argparse.Namespace) -> None:
+    def __init__(
+        self, model: Any, prompt: str, seed: int, filters: Mapping[str, Any], options: argparse.Namespace
+    ) -> None:
+        from tokendraw.models.base import fill_empty_prompts
+
         self._model = model
+        self._prompt = list(fill_empty_prompts(model, [model.tokenizer.encode(prompt)])[0])
+        self._seed = seed
         self._filters = filters
         self._count = options.candidates
         self._stages = _stages(filters)
 
     def write(self, tokens: Iterator[GeneratedToken]) -> None:
         _write(self._HEADER + "\n")
+        history = list(self._prompt)
         for token in tokens:
-            _write("\n".join(self._lines(token)) + "\n")
+            # What the draw knew beside the logits.
+            place = {"seed": self._seed, "stream": token.index, "step": token.position}
+            past = {"history": [list(history)], "prompt_lengths": len(self._prompt)}
+            _write("\n".join(self._lines(token, {**place, **past})) + "\n")
+            history.append(token.token)
             if token.finish_reason:
                 _write(f"finished: {token.finish_reason}\n")
 
-    def _lines(self, drawn: GeneratedToken) -> Iterator[str]:
+    def _lines(self, drawn: GeneratedToken, at: Mapping[str, Any]) -> Iterator[str]:
         import tokendraw as td
 
-        model_probs, drawn_probs = td.softmax(drawn.logits), td.softmax(drawn.logits, **self._filters)
-        verdicts = self._verdicts(drawn.logits)
+        model_probs, drawn_probs = td.softmax(drawn.logits), td.softmax(drawn.logits, **self._filters, **at)
+        verdicts = self._verdicts(drawn.logits, at)
         yield f"{drawn.position + 1}. {self._text(drawn.token)}: {self._summary(verdicts)}"
         highest = td.top_k(drawn.logits, min(self._count, len(verdicts)))[1].tolist()
         for token in highest if drawn.token in highest else [*highest, drawn.token]:
@@ -382,7 +417,7 @@ class _Explained:
             probs = f"{model_probs[token]:8.6f}  {drawn_probs[token]:8.6f}"
             yield f"{mark} {probs}  {verdicts[token]:<11}  {token:>5}  {self._text(token)}"
 
-    def _verdicts(self, logits: Any) -> list[str]:
+    def _verdicts(self, logits: Any, at: Mapping[str, Any]) -> list[str]:
         """Return for each token "kept", or the step that removed it."""
         import numpy as np
 
@@ -390,7 +425,7 @@ class _Explained:
 
         verdicts = np.full(len(logits), "kept", dtype=object)
         for step, filters in self._stages:
-            removed = np.isneginf(td.filter_logits(logits, **filters))
+            removed = np.isneginf(td.filter_logits(logits, **filters, **at))
             verdicts[removed & (verdicts == "kept")] = step
         found: list[str] = verdicts.tolist()
         return found

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tokendraw._core import draw
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.models.base import fill_empty_prompts
-from tokendraw.params import SamplingParams
+from tokendraw.params import READS_HISTORY, SHARED, SamplingParams
 from tokendraw.text import TextStream
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def generate(
     stop : str, int, or an iterable of these, optional
         Strings and tokens that end a sequence. A string is found across the borders of tokens.
     eos_token_id : int or an iterable of int, optional
-        The end tokens; by default the model's own, ``()`` for none.
+        The end tokens; by default those of `params`, else the model's own; ``()`` for none.
     mask, bias : optional
         As in `sample`, for all steps: one for all prompts, or one row per prompt.
     logprobs : int, default 0
@@ -166,7 +166,8 @@ def generate(
     on_invalid : {"raise", "mark"}, optional
         As in `draw`. Where rows are marked, a sequence whose row cannot be drawn from ends as "invalid".
     **sampling
-        Fields of `SamplingParams`, taking precedence over `params`.
+        Fields of `SamplingParams`, taking precedence over `params`. Penalties see the prompt and what was
+        drawn; what was drawn is the output.
 
     Returns
     -------
@@ -263,10 +264,12 @@ def stream_generate(
     encoded = [_encode(model, prompt, place) for place, prompt in enumerate(_as_batch(prompts))]
     batch = fill_empty_prompts(model, encoded)
     count, samples = len(batch), _integer("n", n, least=1)
+    if eos_token_id is None and params is not None:
+        eos_token_id = params.eos_token_id
     endings = _Endings.of(model, stop, eos_token_id)
     limits = _per_prompt("max_new_tokens", max_new_tokens, count, bits=32)
     drawing = _Drawing(
-        params=_merged(params, sampling, count),
+        params=_merged(params, sampling, count, endings.eos),
         seeds=np.array(_seeds(seed, count), dtype=np.uint64),
         streams=np.array(_streams(stream, seed, count, samples), dtype=np.int64),
         steps=np.array(_per_prompt("step", step, count, bits=32), dtype=np.int64),
@@ -276,7 +279,9 @@ def stream_generate(
         on_invalid=on_invalid,
     )
     sequences = [
-        _Sequence(index, limits[index // samples], endings, endings.text_stream(model))
+        _Sequence(
+            index, batch[index // samples], limits[index // samples], endings, endings.text_stream(model)
+        )
         for index in range(count * samples)
     ]
     return TokenStream(_run(model, batch, sequences, drawing.repeat(samples), keep_logits), sequences)
@@ -421,6 +426,7 @@ class _Drawing:
                 bias=self.bias,
                 logprobs=self.logprobs,
                 on_invalid=self.on_invalid,
+                **self._histories(live),
             )
         except InvalidLogitsError as error:
             error.add_note(f"at position {position} of sequences {[live[row].index for row in error.rows]}")
@@ -428,6 +434,15 @@ class _Drawing:
         columns = (draws.tokens, draws.logprobs, draws.raw_logprobs)
         rows = zip(*(column.tolist() for column in columns), self._top_logprobs(draws), strict=True)
         return draws.tokens, [_Drawn(*row) for row in rows]
+
+    def _histories(self, live: Sequence[_Sequence]) -> dict[str, Any]:
+        """Return what penalties see of each sequence, where there are penalties."""
+        if not any(np.any(getattr(self.params, name) != neutral) for name, neutral in READS_HISTORY.items()):
+            return {}
+        return {
+            "history": [[*sequence.prompt, *(drawn.token for drawn in sequence.drawn)] for sequence in live],
+            "prompt_lengths": [len(sequence.prompt) for sequence in live],
+        }
 
     def _top_logprobs(self, draws: Any) -> list[TopLogprobs]:
         if self.logprobs == 0:
@@ -471,6 +486,7 @@ class _Sequence:
     """One sequence in the making."""
 
     index: int
+    prompt: Sequence[int]
     limit: int
     endings: _Endings
     text: TextStream | None
@@ -610,12 +626,15 @@ def _streams(stream: PerPrompt | None, seed: PerPrompt | None, count: int, sampl
     return [place * samples if has_one_seed else 0 for place in range(count)]
 
 
-def _merged(params: SamplingParams | None, sampling: Mapping[str, Any], count: int) -> SamplingParams:
-    """Return one set of parameters, its arrays with one value per prompt."""
+def _merged(
+    params: SamplingParams | None, sampling: Mapping[str, Any], count: int, eos: Iterable[int]
+) -> SamplingParams:
+    """Return one set of parameters, its arrays with one value per prompt; `min_tokens` forbids these ends."""
     unknown = sampling.keys() - {field.name for field in dataclasses.fields(SamplingParams)}
     if unknown:
         raise TypeError(f"generate() got an unexpected keyword argument {min(unknown)!r}")
-    merged = (SamplingParams() if params is None else params).replace(**sampling)
+    ends = {"eos_token_id": tuple(sorted(eos)) or None}
+    merged = (SamplingParams() if params is None else params).replace(**ends, **sampling)
     for name, values in _columns(merged).items():
         _check_count(name, len(values), count)
     return merged
@@ -623,8 +642,8 @@ def _merged(params: SamplingParams | None, sampling: Mapping[str, Any], count: i
 
 def _columns(params: SamplingParams) -> dict[str, NDArray[Any]]:
     """Return the parameters that are given per row."""
-    named = ((field.name, getattr(params, field.name)) for field in dataclasses.fields(params))
-    return {name: np.asarray(value) for name, value in named if np.ndim(value) > 0}
+    named = params.as_dict().items()
+    return {name: np.asarray(value) for name, value in named if name not in SHARED and np.ndim(value) > 0}
 
 
 def _rows_or_shared(name: str, value: Any, count: int) -> Any:

@@ -1,52 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
 """The meaning of every step in plain NumPy float64: one row at a time, sorted, summed and drawn as written.
 
-The compiled core is tested against this module. It is slow on purpose and checks no parameter: thresholds
-outside their range are how the tests ask for a slightly smaller or larger set (see `bounds`).
+The compiled core is tested against this module. It is slow on purpose and checks no parameter. Comparisons
+with a threshold take a `Tolerance`: `NOMINAL` is their meaning, `SMALLEST` and `LARGEST` ask for the smallest
+and the largest set that an accurate answer may keep.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "EDITED",
+    "EDITS",
+    "LARGEST",
+    "NOMINAL",
+    "ORDER",
+    "SMALLEST",
     "STEPS",
     "Draws",
     "Filters",
     "InvalidLogitsError",
     "KeptSet",
+    "Penalties",
     "Row",
+    "Tolerance",
     "apply_bias",
     "apply_mask",
+    "apply_min_tokens",
+    "apply_penalties",
     "apply_temperature",
     "before",
-    "bounds",
     "descend",
     "draw",
+    "dry_penalties",
     "filter_logits",
     "greedy",
+    "is_active",
     "kept_set",
     "log_softmax",
+    "parameters_of",
     "philox4x32_10",
     "pick",
+    "proposal",
     "run_steps",
     "sample",
+    "select_epsilon",
+    "select_eta",
     "select_min_p",
     "select_top_k",
+    "select_top_k_top_p",
+    "select_top_n_sigma",
     "select_top_p",
+    "select_typical",
+    "select_xtc",
     "softmax",
+    "start_row",
     "top_k",
     "total_order",
     "uniform",
     "unpack_mask",
+    "xtc_applies",
 ]
 
 TILE = 1024
 LANES = 32
-TOP_P_MARGIN = 2.0**-22
-MIN_P_MARGIN = 2.0**-20
+MAX_LISTED = 1024
 FLT_MAX = np.finfo(np.float32).max
 
 Bools = NDArray[np.bool_]
@@ -65,7 +86,7 @@ class InvalidLogitsError(ValueError):
 
 
 class Filters(TypedDict, total=False):
-    """What narrows a row; every value but `bias` given as a dict may differ from row to row."""
+    """What narrows a row; every number, the mask, an array of biases and the history may differ by row."""
 
     mask: ArrayLike | None
     bias: Mapping[int, float] | ArrayLike | None
@@ -73,6 +94,38 @@ class Filters(TypedDict, total=False):
     top_k: ArrayLike | None
     top_p: ArrayLike
     min_p: ArrayLike
+    typical_p: ArrayLike
+    epsilon_cutoff: ArrayLike
+    eta_cutoff: ArrayLike
+    top_n_sigma: ArrayLike
+    xtc_probability: ArrayLike
+    xtc_threshold: ArrayLike
+    repetition_penalty: ArrayLike
+    frequency_penalty: ArrayLike
+    presence_penalty: ArrayLike
+    dry_multiplier: ArrayLike
+    dry_base: ArrayLike
+    dry_allowed_length: ArrayLike
+    dry_last_n: ArrayLike
+    dry_breakers: Sequence[int]
+    min_tokens: ArrayLike
+    eos_token_id: int | Sequence[int] | None
+    steps: Sequence[str] | None
+    top_k_ties: str
+    top_p_boundary: str
+    top_p_ties: str
+    top_p_mass: str
+    penalty_history: str | Mapping[str, str]
+    history: Any
+    prompt_lengths: ArrayLike | None
+
+
+class PlacedFilters(Filters, total=False):
+    """Filters of a function that does not draw: XTC is random, and `min_tokens` counts steps."""
+
+    seed: Any
+    stream: Any
+    step: Any
 
 
 class Draws(NamedTuple):
@@ -124,11 +177,42 @@ def total_order(logits: Logits) -> Ints:
 # --- The steps ---------------------------------------------------------------------------------------------
 
 
+class Tolerance(NamedTuple):
+    """Where comparisons with a threshold fall.
+
+    Attributes
+    ----------
+    reach, exceed : float
+        Added to `top_p` and `typical_p`: a share that equals them but for the rounding of float32 logits
+        counts as equal.
+    threshold : float
+        Factor of `min_p`, of the epsilon and of the eta threshold.
+    xtc_threshold : float
+        Factor of `xtc_threshold`, where lower means that more is removed.
+    sigma : float
+        Factor of `top_n_sigma`.
+    distance : float
+        How far typical's distances may be off, in units of the error allowed to log-probabilities.
+    """
+
+    reach: float = -(2.0**-22)
+    exceed: float = 2.0**-22
+    threshold: float = 1 - 2.0**-20
+    xtc_threshold: float = 1 - 2.0**-20
+    sigma: float = 1 + 2.0**-20
+    distance: float = 0.0
+
+
+NOMINAL = Tolerance()
+SMALLEST = Tolerance(-1e-6, -1e-6, 1 + 2.0**-19, 1 - 2.0**-19, 1 - 2.0**-19, -1.0)
+LARGEST = Tolerance(1e-6, 1e-6, 1 - 2.0**-19, 1 + 2.0**-19, 1 + 2.0**-19, 1.0)
+
+
 class Row(NamedTuple):
     """One row between two steps.
 
     `logits` are what the total order compares; `kept` marks the tokens that no step has removed; scores are
-    relative to the highest kept logit and divided by `temperature`.
+    relative to the highest logit, removed or not, and divided by `temperature`.
     """
 
     logits: Logits
@@ -138,22 +222,42 @@ class Row(NamedTuple):
     @property
     def scores(self) -> Floats:
         """The kept tokens' `(logit - highest) / temperature`, -inf elsewhere."""
-        logits = np.where(self.kept, self.logits, -np.inf).astype(np.float64)
-        with np.errstate(over="ignore"):  # a tiny temperature sends low scores to -inf
-            scores: Floats = (logits - logits.max()) / self.temperature
-        return scores
+        return self._scores_below(float(self.logits.max()))
 
     @property
     def weights(self) -> Floats:
-        """The kept tokens' unnormalised probabilities, 1 for the highest."""
-        weights: Floats = np.exp(self.scores)
+        """The kept tokens' unnormalised probabilities, 1 for the highest of them."""
+        weights: Floats = np.exp(self._scores_below(self.highest))
         return weights
+
+    @property
+    def probs(self) -> Floats:
+        """The kept tokens' probabilities, 0 elsewhere."""
+        weights = self.weights
+        probs: Floats = weights / weights.sum()
+        return probs
 
     @property
     def logprobs(self) -> Floats:
         """The kept tokens' log-probabilities, -inf elsewhere."""
-        logprobs: Floats = self.scores - np.log(self.weights.sum())
+        logprobs: Floats = self._scores_below(self.highest) - np.log(self.weights.sum())
         return logprobs
+
+    @property
+    def entropy(self) -> float:
+        """The entropy of the kept tokens, in nats."""
+        probs, logprobs = self.probs, self.logprobs
+        return -float(probs[probs > 0] @ logprobs[probs > 0])
+
+    @property
+    def whole_weight(self) -> float:
+        """The sum of all finite tokens' weights, removed or not, relative to the highest of all."""
+        return float(np.exp(self._replace(kept=self.logits > -np.inf).scores).sum())
+
+    @property
+    def highest(self) -> float:
+        """The highest kept logit."""
+        return float(self.logits[self.kept].max())
 
     @property
     def order(self) -> Ints:
@@ -166,6 +270,16 @@ class Row(NamedTuple):
         kept = np.zeros_like(self.kept)
         kept[tokens] = True
         return self._replace(kept=kept)
+
+    def keeping_where(self, condition: Bools) -> "Row":
+        """Return the row without the tokens that do not meet the condition."""
+        return self._replace(kept=self.kept & condition)
+
+    def _scores_below(self, highest: float) -> Floats:
+        logits = np.where(self.kept, self.logits, -np.inf).astype(np.float64)
+        with np.errstate(over="ignore"):  # a tiny temperature sends low scores to -inf
+            scores: Floats = (logits - highest) / self.temperature
+        return scores
 
 
 def start_row(logits: Logits) -> Row:
@@ -206,8 +320,126 @@ def apply_bias(row: Row, bias: Logits | None) -> Row:
         return start_row(np.minimum(row.logits + bias, FLT_MAX))
 
 
+class Penalties(NamedTuple):
+    """What a row's history costs its tokens; each penalty has a history of its own."""
+
+    repetition: float = 1.0
+    repetition_history: Sequence[int] = ()
+    frequency: float = 0.0
+    frequency_history: Sequence[int] = ()
+    presence: float = 0.0
+    presence_history: Sequence[int] = ()
+    dry: Mapping[int, float] = {}
+
+    def penalised(self, token: int, logit: float) -> float:
+        """Return a finite logit after the penalties, in float64; none of them leads beyond float32."""
+        value = logit
+        if token in self.repetition_history:
+            value = _saturated(value * self.repetition if value < 0 else value / self.repetition)
+        if token in self.frequency_history:
+            value = _saturated(value - self.frequency_history.count(token) * self.frequency)
+        if token in self.presence_history:
+            value = _saturated(value - self.presence)
+        return _saturated(value - self.dry.get(token, 0.0))
+
+    @property
+    def tokens(self) -> set[int]:
+        """The tokens that some penalty may change."""
+        return {*self.repetition_history, *self.frequency_history, *self.presence_history, *self.dry}
+
+
+def _saturated(value: float) -> float:
+    return min(max(value, -float(FLT_MAX)), float(FLT_MAX))
+
+
+def apply_penalties(row: Row, penalties: Penalties) -> Row:
+    """Lower the logits of tokens in the history; each is rounded to float32 once, at the end.
+
+    Examples
+    --------
+    >>> row = start_row(np.float32([4, -4, 4]))
+    >>> apply_penalties(row, Penalties(2.0, [0, 1], frequency=0.5, frequency_history=[0, 0])).logits.tolist()
+    [1.0, -8.0, 4.0]
+    """
+    logits = row.logits.copy()
+    for token in penalties.tokens:
+        if logits[token] > -np.inf:
+            logits[token] = penalties.penalised(token, float(logits[token]))
+    return start_row(logits)
+
+
+def dry_penalties(
+    history: Sequence[int],
+    *,
+    multiplier: float,
+    base: float = 1.75,
+    allowed_length: int = 2,
+    last_n: int = -1,
+    breakers: Iterable[int] = (),
+) -> dict[int, float]:
+    """Return what each token costs that would continue a repetition ("don't repeat yourself").
+
+    A token costs `multiplier * base ** (length - allowed_length)`, where `length` is that of the longest end
+    of the history that occurs earlier in it with this token next; repetitions shorter than `allowed_length`
+    are free. Repetitions do not reach across a breaker, and a breaker costs nothing. The rules are those of
+    llama.cpp (as in llama-cpp-python 0.3.36), with breakers of one token.
+
+    Examples
+    --------
+    >>> dry_penalties([0, 1, 2, 0, 1], multiplier=1.0, base=1.1)
+    {2: 1.0}
+    >>> dry_penalties([7, 8, 9, 5, 7, 8, 9], multiplier=1.0, base=2.0)
+    {5: 2.0}
+    >>> dry_penalties([0, 1, 3, 4, 0, 1], multiplier=1.0, breakers=[1])
+    {}
+    """
+    window = list(history) if last_n < 0 else list(history)[max(0, len(history) - last_n) :]
+    backwards = window[::-1]
+    breaking = set(breakers)
+    limit = next((place for place, token in enumerate(backwards) if token in breaking), len(window))
+    if multiplier == 0 or len(window) <= allowed_length or limit < allowed_length:
+        return {}
+    longest: dict[int, int] = {}
+    for shift in range(1, len(window)):
+        length = min(limit, _common_length(backwards, backwards[shift:]))
+        continuation = backwards[shift - 1]
+        if length >= allowed_length and continuation not in breaking:
+            longest[continuation] = max(length, longest.get(continuation, 0))
+    return {token: multiplier * _power(base, length - allowed_length) for token, length in longest.items()}
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two sequences have in common from their beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _power(base: float, exponent: int) -> float:
+    """Return a power by squaring, in the order of operations that the core reproduces."""
+    power = 1.0
+    while exponent:
+        if exponent & 1:
+            power *= base
+        base *= base
+        exponent >>= 1
+    return power
+
+
+def apply_min_tokens(row: Row, forbidden: Sequence[int]) -> Row:
+    """Remove the tokens that end a sequence, while it is too short.
+
+    Examples
+    --------
+    >>> apply_min_tokens(start_row(np.float32([1, 2, 3])), [2]).logits.tolist()
+    [1.0, 2.0, -inf]
+    """
+    logits = row.logits.copy()
+    logits[list(forbidden)] = -np.inf
+    return start_row(logits)
+
+
 def apply_temperature(row: Row, temperature: float) -> Row:
-    """Divide the scores; at zero keep the first token alone.
+    """Divide the scores; at zero keep the first token alone, and leave the scores as they are.
 
     Examples
     --------
@@ -221,39 +453,111 @@ def apply_temperature(row: Row, temperature: float) -> Row:
     return row._replace(temperature=temperature)
 
 
-def select_top_k(row: Row, top_k: int) -> Row:
-    """Keep the first `top_k` tokens of the total order; 0 keeps all.
+def select_top_k(row: Row, top_k: int, ties: str = "exact") -> Row:
+    """Keep the first `top_k` tokens of the total order, with "all" also those equal to the last; 0 keeps all.
 
     Examples
     --------
-    >>> select_top_k(start_row(np.float32([1, 3, 3, 2])), 1).kept.tolist()
-    [False, True, False, False]
+    >>> row = start_row(np.float32([1, 3, 3, 2]))
+    >>> select_top_k(row, 1).kept.tolist(), select_top_k(row, 1, ties="all").kept.tolist()
+    ([False, True, False, False], [False, True, True, False])
     """
-    return row.keeping(row.order[:top_k]) if top_k else row
+    if not top_k:
+        return row
+    first = row.order[:top_k]
+    if ties == "all":
+        return row.keeping_where(row.logits >= row.logits[first[-1]])
+    return row.keeping(first)
 
 
-def select_top_p(row: Row, top_p: float) -> Row:
+def select_top_p(
+    row: Row,
+    top_p: float,
+    boundary: str = "reach",
+    ties: str = "lowest",
+    mass: str = "left",
+    tolerance: Tolerance = NOMINAL,
+) -> Row:
     """Keep the shortest prefix of the total order that holds the share `top_p`; 1 keeps all.
 
-    A share counts as reached from `top_p - TOP_P_MARGIN` on.
+    Parameters
+    ----------
+    row : Row
+    top_p : float
+    boundary : {"reach", "exceed"}
+        Whether the prefix is complete when its share reaches `top_p`, or only when it exceeds it.
+    ties : {"lowest", "highest", "all"}
+        Which of the tokens that are equal to the last one are kept: as many as the prefix holds, from the
+        lowest or from the highest ids, or all.
+    mass : {"left", "original"}
+        What shares are of: the tokens that earlier steps left, or all finite ones.
+    tolerance : Tolerance
 
     Examples
     --------
-    >>> select_top_p(start_row(np.float32([0, 0, 0, 0])), 0.5).kept.tolist()
-    [True, True, False, False]
+    >>> row = start_row(np.float32([0, 0, 0, 0]))
+    >>> [select_top_p(row, 0.5, *rules).kept.nonzero()[0].tolist() for rules in [(), ("exceed",)]]
+    [[0, 1], [0, 1, 2]]
+    >>> [select_top_p(row, 0.5, ties=ties).kept.nonzero()[0].tolist() for ties in ("highest", "all")]
+    [[2, 3], [0, 1, 2, 3]]
     """
     if top_p >= 1:
         return row
     order = row.order
-    weights = row.weights[order]
-    mass = np.cumsum(weights)
-    share_before = (mass - weights) / mass[-1]
-    is_kept = share_before < top_p - TOP_P_MARGIN
+    before_each = _shares_before(row, order, mass)
+    if boundary == "reach":
+        is_kept = before_each < top_p + tolerance.reach
+    else:
+        is_kept = before_each <= top_p + tolerance.exceed
     is_kept[0] = True
-    return row.keeping(order[is_kept])
+    prefix = order[is_kept]
+    equal = row.kept & (row.logits == row.logits[prefix[-1]])
+    if ties == "lowest":
+        return row.keeping(prefix)
+    above = row.kept & (row.logits > row.logits[prefix[-1]])
+    chosen = np.flatnonzero(equal)
+    if ties == "highest":
+        chosen = chosen[-(prefix.size - int(above.sum())) :]
+    return row.keeping(np.concatenate([np.flatnonzero(above), chosen]))
 
 
-def select_min_p(row: Row, min_p: float) -> Row:
+def _shares_before(row: Row, order: Ints, mass: str) -> Floats:
+    """Return the share of the mass that lies before each token of an order."""
+    weights = (row.weights if mass == "left" else np.exp(row.scores))[order]
+    cumulated = np.cumsum(weights)
+    whole = cumulated[-1] if mass == "left" else row.whole_weight
+    shares: Floats = (cumulated - weights) / whole
+    return shares
+
+
+def select_top_k_top_p(
+    row: Row,
+    top_k: int,
+    top_p: float,
+    top_k_ties: str = "exact",
+    boundary: str = "reach",
+    ties: str = "lowest",
+    mass: str = "left",
+    tolerance: Tolerance = NOMINAL,
+) -> Row:
+    """Keep what both filters keep of the same row; where that is nothing, the first token.
+
+    Nothing is left where one rule keeps equal tokens from the lowest ids and the other from the highest.
+
+    Examples
+    --------
+    >>> row = start_row(np.log(np.float32([0.4, 0.3, 0.2, 0.1])))
+    >>> select_top_k_top_p(row, 2, 0.5).kept.nonzero()[0].tolist()
+    [0, 1]
+    >>> select_top_p(select_top_k(row, 2), 0.5).kept.nonzero()[0].tolist()
+    [0]
+    """
+    by_top_k = select_top_k(row, top_k, top_k_ties)
+    both = select_top_p(row, top_p, boundary, ties, mass, tolerance).keeping_where(by_top_k.kept)
+    return both if both.kept.any() else row.keeping(row.order[:1])
+
+
+def select_min_p(row: Row, min_p: float, tolerance: Tolerance = NOMINAL) -> Row:
     """Keep tokens at least `min_p` times as probable as the first, which always stays.
 
     Examples
@@ -261,18 +565,178 @@ def select_min_p(row: Row, min_p: float) -> Row:
     >>> select_min_p(start_row(np.log(np.float32([0.5, 0.3, 0.2]))), 0.5).kept.tolist()
     [True, True, False]
     """
-    return row._replace(kept=row.kept & (row.weights >= min(1.0, min_p * (1 - MIN_P_MARGIN))))
+    return row.keeping_where(row.weights >= min(1.0, min_p * tolerance.threshold))
 
 
-STEPS: dict[str, Callable[[Row, Any], Row]] = {
-    "mask": apply_mask,
-    "bias": apply_bias,
-    "temperature": apply_temperature,
-    "top_k": select_top_k,
-    "top_p": select_top_p,
-    "min_p": select_min_p,
+def select_typical(row: Row, typical_p: float, tolerance: Tolerance = NOMINAL) -> Row:
+    """Keep the tokens whose surprise is nearest to the entropy, up to the share `typical_p`; 1 keeps all.
+
+    All tokens stay that are as near as the one that reaches the share. The rule of transformers 5.23.0, after
+    Meister et al., "Locally typical sampling" (2022).
+
+    Examples
+    --------
+    >>> select_typical(start_row(np.log(np.float32([0.4, 0.2, 0.2, 0.2]))), 0.5).kept.tolist()
+    [False, True, True, True]
+    """
+    if typical_p >= 1:
+        return row
+    entropy, logprobs = row.entropy, row.logprobs
+    distances = np.abs(-logprobs - entropy)
+    order = row.order
+    nearest = order[np.argsort(distances[order], kind="stable")]
+    reached = np.cumsum(row.probs[nearest]) >= typical_p + tolerance.reach
+    last = int(reached.argmax()) if reached.any() else nearest.size - 1
+    slack = tolerance.distance * (2e-6 + 2.0**-21 * np.maximum(entropy, -logprobs[row.kept]))
+    kept = np.zeros_like(row.kept)
+    kept[row.kept] = distances[row.kept] <= distances[nearest[last]] + slack
+    return row._replace(kept=kept)
+
+
+def select_epsilon(row: Row, epsilon_cutoff: float, tolerance: Tolerance = NOMINAL) -> Row:
+    """Keep tokens of at least this probability, and the highest.
+
+    Examples
+    --------
+    >>> select_epsilon(start_row(np.log(np.float32([0.5, 0.3, 0.2]))), 0.3).kept.tolist()
+    [True, True, False]
+    """
+    return _select_probable(row, epsilon_cutoff * tolerance.threshold)
+
+
+def select_eta(row: Row, eta_cutoff: float, tolerance: Tolerance = NOMINAL) -> Row:
+    """Keep tokens of at least the probability `min(eta, sqrt(eta) * exp(-entropy))`, and the highest.
+
+    The rule of transformers 5.23.0, after Hewitt et al., "Truncation sampling as language model desmoothing"
+    (2022).
+
+    Examples
+    --------
+    >>> select_eta(start_row(np.log(np.float32([0.5, 0.3, 0.19, 0.01]))), 0.04).kept.tolist()
+    [True, True, True, False]
+    """
+    eta = min(eta_cutoff, float(np.sqrt(eta_cutoff)) * float(np.exp(-row.entropy)))
+    return _select_probable(row, eta * tolerance.threshold)
+
+
+def _select_probable(row: Row, threshold: float) -> Row:
+    return row.keeping_where((row.probs >= threshold) | (row.logits == row.highest))
+
+
+def select_top_n_sigma(row: Row, top_n_sigma: float, tolerance: Tolerance = NOMINAL) -> Row:
+    """Keep scores within so many standard deviations of the highest; 0 keeps all.
+
+    The deviation is that of the kept tokens, as of a population, as in llama.cpp; after Tang et al.,
+    "Top-n-sigma" (2024).
+
+    Examples
+    --------
+    >>> select_top_n_sigma(start_row(np.log(np.float32([0.1, 0.2, 0.3, 0.4]))), 1.0).kept.tolist()
+    [False, False, True, True]
+    """
+    logits = row.logits.astype(np.float64)
+    sigma = float(logits[row.kept].std())
+    if top_n_sigma == 0 or sigma == 0:
+        return row
+    return row.keeping_where(logits >= row.highest - top_n_sigma * tolerance.sigma * sigma)
+
+
+def xtc_applies(probability: float, seed: int | None, stream: int, step: int) -> bool:
+    """Say whether XTC acts on a row: 64 random bits, as a fraction, are below its probability.
+
+    Examples
+    --------
+    >>> [xtc_applies(0.5, 7, 0, step) for step in range(4)]
+    [False, True, True, False]
+    >>> xtc_applies(1.0, None, 0, 0)
+    True
+    """
+    if probability <= 0 or probability >= 1:
+        return probability >= 1
+    if seed is None:
+        raise ValueError("seed must be given where 0 < xtc_probability < 1")
+    bits = uniform(seed, stream, step, 0, purpose=1) & (2**64 - 1)
+    return bits < probability * 2.0**64
+
+
+def select_xtc(row: Row, xtc_threshold: float, tolerance: Tolerance = NOMINAL) -> Row:
+    """Remove the tokens of at least this probability but for the last of them ("exclude top choices").
+
+    Above one half nothing is removed.
+
+    Examples
+    --------
+    >>> select_xtc(start_row(np.log(np.float32([0.4, 0.3, 0.2, 0.1]))), 0.19).kept.tolist()
+    [False, False, True, True]
+    """
+    if xtc_threshold > 0.5:
+        return row
+    order = row.order
+    count = int((row.probs[order] >= xtc_threshold * tolerance.xtc_threshold).sum())
+    return row.keeping(order[max(0, count - 1) :])
+
+
+Step = Callable[[Row, Mapping[str, Any], Tolerance], Row]
+
+EDITS: dict[str, Step] = {
+    "mask": lambda row, of, _: apply_mask(row, of["mask"]),
+    "bias": lambda row, of, _: apply_bias(row, of["bias"]),
+    "penalties": lambda row, of, _: apply_penalties(row, of["penalties"]),
+    "min_tokens": lambda row, of, _: apply_min_tokens(row, of["forbidden"]),
 }
-"""The steps in the order in which they run; each is called with the row and the parameter of its name."""
+"""The steps that change logits, in their order: always first. Called with a row of `parameters_of`."""
+
+EDITED = "min_tokens"
+"""The last of them: what it leaves is what the total order ranks."""
+
+STEPS: dict[str, Step] = {
+    "temperature": lambda row, of, _: apply_temperature(row, of["temperature"]),
+    "top_k": lambda row, of, _: select_top_k(row, of["top_k"], of["top_k_ties"]),
+    "top_p": lambda row, of, within: select_top_p(row, of["top_p"], *_top_p_rules(of), within),
+    "top_k_top_p": lambda row, of, within: select_top_k_top_p(
+        row, of["top_k"], of["top_p"], of["top_k_ties"], *_top_p_rules(of), within
+    ),
+    "min_p": lambda row, of, within: select_min_p(row, of["min_p"], within),
+    "typical": lambda row, of, within: select_typical(row, of["typical_p"], within),
+    "epsilon": lambda row, of, within: select_epsilon(row, of["epsilon_cutoff"], within),
+    "eta": lambda row, of, within: select_eta(row, of["eta_cutoff"], within),
+    "top_n_sigma": lambda row, of, within: select_top_n_sigma(row, of["top_n_sigma"], within),
+    "xtc": lambda row, of, within: select_xtc(row, of["xtc_threshold"], within) if of["xtc_applies"] else row,
+}
+"""The steps that `steps=` may order; each takes the set that the step before it left."""
+
+ORDER = tuple(name for name in STEPS if name != "top_k_top_p")
+"""Their order where `steps=` gives none."""
+
+
+def _top_p_rules(parameters: Mapping[str, Any]) -> tuple[str, str, str]:
+    return parameters["top_p_boundary"], parameters["top_p_ties"], parameters["top_p_mass"]
+
+
+def is_active(name: str, parameters: Mapping[str, Any], vocab: int) -> bool:
+    """Say whether a step may change a row.
+
+    Examples
+    --------
+    >>> parameters = parameters_of({"top_k": 8, "top_p": 0.5}, 1, 8)[0]
+    >>> [name for name in STEPS if is_active(name, parameters, 8)]
+    ['top_p', 'top_k_top_p']
+    """
+    has_top_k = 0 < parameters["top_k"] < vocab
+    has_top_p = parameters["top_p"] < 1
+    active = {
+        "temperature": parameters["temperature"] != 1,
+        "top_k": has_top_k,
+        "top_p": has_top_p,
+        "top_k_top_p": has_top_k or has_top_p,
+        "min_p": parameters["min_p"] > 0,
+        "typical": parameters["typical_p"] < 1,
+        "epsilon": parameters["epsilon_cutoff"] > 0,
+        "eta": parameters["eta_cutoff"] > 0,
+        "top_n_sigma": parameters["top_n_sigma"] > 0,
+        "xtc": parameters["xtc_applies"] and parameters["xtc_threshold"] <= 0.5,
+    }
+    return bool(active[name])
 
 
 def run_steps(logits: Logits, parameters: Mapping[str, Any]) -> dict[str, Row]:
@@ -282,34 +746,15 @@ def run_steps(logits: Logits, parameters: Mapping[str, Any]) -> dict[str, Row]:
     --------
     >>> rows = run_steps(np.float32([3, 2, 1]), parameters_of({"top_k": 2, "top_p": 0.5}, 1, 3)[0])
     >>> [(name, int(row.kept.sum())) for name, row in rows.items() if name.startswith("top")]
-    [('top_k', 2), ('top_p', 1)]
+    [('top_k', 2), ('top_p', 1), ('top_n_sigma', 1)]
     """
     row = start_row(logits)
     rows = {}
-    for name, step in STEPS.items():
+    for name in (*EDITS, *parameters["steps"]):
         if row.kept.any():
-            row = step(row, parameters[name])
+            row = (EDITS | STEPS)[name](row, parameters, NOMINAL)
         rows[name] = row
     return rows
-
-
-def bounds(top_p: float = 1.0, min_p: float = 0.0) -> tuple[dict[str, float], dict[str, float]]:
-    """Return thresholds whose kept sets enclose every accurate answer: the smallest and the largest set.
-
-    The core may place its cutoff anywhere within 1e-6 of `top_p`, and within 2^-19, relative, of `min_p`.
-
-    Examples
-    --------
-    >>> smallest, largest = bounds(top_p=0.9)
-    >>> smallest["top_p"] < 0.9 < largest["top_p"]
-    True
-    """
-    shift, factor = 1e-6, 2.0**-19
-    smallest = {"top_p": top_p - shift + TOP_P_MARGIN, "min_p": min_p * (1 + factor) / (1 - MIN_P_MARGIN)}
-    largest = {"top_p": top_p + shift + TOP_P_MARGIN, "min_p": min_p * (1 - factor) / (1 - MIN_P_MARGIN)}
-    if top_p >= 1:
-        smallest["top_p"] = 1.0
-    return smallest, largest
 
 
 # --- The draw ----------------------------------------------------------------------------------------------
@@ -353,7 +798,7 @@ def counter_words(index: int, stream: int, step: int, purpose: int = 0) -> list[
     return [index, purpose << 24 | stream >> 32, stream & 0xFFFFFFFF, step]
 
 
-def uniform(seed: int, stream: int, step: int, index: int) -> int:
+def uniform(seed: int, stream: int, step: int, index: int, purpose: int = 0) -> int:
     """Return one block of a draw as an integer, uniform in [0, 2^128).
 
     Examples
@@ -361,7 +806,7 @@ def uniform(seed: int, stream: int, step: int, index: int) -> int:
     >>> hex(uniform(seed=0, stream=0, step=0, index=0))
     '0x9b00dbd8bc57ac4ce169c58d6627e8d5'
     """
-    words = philox4x32_10(counter_words(index, stream, step), [seed & 0xFFFFFFFF, seed >> 32])
+    words = philox4x32_10(counter_words(index, stream, step, purpose), [seed & 0xFFFFFFFF, seed >> 32])
     return sum(int(word) << (32 * place) for place, word in enumerate(words))
 
 
@@ -401,13 +846,50 @@ def descend(weights: Floats, uniforms: Sequence[int]) -> int:
     return (tile * (TILE // LANES) + place) * LANES + lane
 
 
+def proposal(states: Mapping[str, Row], parameters: Mapping[str, Any]) -> Row | None:
+    """Return the set that the first draw takes instead of the final one, if it takes another.
+
+    That is the set before top_p, where its cutoff costs more than a second draw: on rows that no top_k has
+    reduced to a short list, where a token's own place in the total order says whether top_p keeps it, and
+    where nothing but min_p follows. The joint step counts as top_p where its top_k is off, and else leads to
+    none.
+
+    Examples
+    --------
+    >>> logits = np.float32([3, 2, 1, 0])
+    >>> for filters in ({"top_p": 0.5}, {"top_p": 0.5, "top_k": 2}, {"top_p": 0.5, "typical_p": 0.5}):
+    ...     (parameters,) = parameters_of(filters, 1, 4)
+    ...     row = proposal(run_steps(logits, parameters), parameters)
+    ...     print(row and row.kept.tolist())
+    [True, True, True, True]
+    None
+    None
+    """
+    vocab = states[EDITED].kept.size
+    has_top_k = is_active("top_k", parameters, vocab)
+    steps = parameters["steps"]
+    joint = "top_k_top_p" in steps
+    name = "top_k_top_p" if joint else "top_p"
+    if name not in steps or not is_active("top_p", parameters, vocab) or (joint and has_top_k):
+        return None
+    if parameters["temperature"] == 0 or parameters["top_p_ties"] == "highest":
+        return None
+    place = steps.index(name)
+    is_short = has_top_k and parameters["top_k"] <= MAX_LISTED
+    if is_short and "top_k" in steps[:place] and states["top_k"].kept.sum() <= MAX_LISTED:
+        return None
+    if any(is_active(later, parameters, vocab) for later in steps[place + 1 :] if later != "min_p"):
+        return None
+    return states[steps[place - 1] if place else EDITED]
+
+
 def draw_token(
     states: Mapping[str, Row], parameters: Mapping[str, Any], seed: int, stream: int, step: int
 ) -> int:
     """Draw one token of the row that the steps left.
 
-    Where no top_k of at most a tile makes the cutoff of top_p cheap, the first draw ignores it: a token
-    inside the cutoff has the right share there too, and one outside is drawn again from the inside.
+    Where there is a `proposal`, the first draw is from that: a token that the later steps keep has the right
+    share there too, and for one that they remove a second draw takes the final set.
 
     Examples
     --------
@@ -416,9 +898,7 @@ def draw_token(
     1
     """
     final = list(states.values())[-1]
-    is_bounded = 0 < parameters["top_k"] < min(TILE + 1, final.kept.size)
-    proposal = final if parameters["top_p"] >= 1 or is_bounded else states["top_k"]
-    for attempt, row in enumerate((proposal, final)):
+    for attempt, row in enumerate((proposal(states, parameters) or final, final)):
         blocks = [uniform(seed, stream, step, 3 * attempt + level) for level in range(3)]
         token = descend(row.weights, blocks)
         if final.kept[token]:
@@ -478,7 +958,94 @@ def per_row(value: Any, rows: int) -> list[Any]:
     return values
 
 
-def parameters_of(filters: Mapping[str, Any], rows: int, vocab: int) -> list[dict[str, Any]]:
+Place = tuple[int | None, int, int]
+"""The seed, stream and step of a row."""
+
+_NUMBERS: dict[str, float] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "top_n_sigma": 0.0,
+    "xtc_probability": 0.0,
+    "xtc_threshold": 0.1,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "dry_multiplier": 0.0,
+    "dry_base": 1.75,
+    "dry_allowed_length": 2,
+    "dry_last_n": -1,
+    "min_tokens": 0,
+}
+"""What may differ from row to row, by default neutral."""
+
+_RULES: dict[str, Any] = {
+    "top_k_ties": "exact",
+    "top_p_boundary": "reach",
+    "top_p_ties": "lowest",
+    "top_p_mass": "left",
+}
+"""What is the same for all rows and goes to the steps as it is."""
+
+_HISTORIES = ("repetition", "frequency", "presence", "dry")
+
+
+def places_of(rows: int, seed: Any = None, stream: Any = None, step: Any = 0) -> list[Place]:
+    """Return the seed, stream and step of every row.
+
+    Examples
+    --------
+    >>> places_of(2, seed=7), places_of(2, seed=[7, 8], step=3)
+    ([(7, 0, 0), (7, 1, 0)], [(7, 0, 3), (8, 0, 3)])
+    """
+    if stream is None:
+        stream = np.arange(rows) if np.ndim(seed) == 0 else 0
+    return list(zip(per_row(seed, rows), per_row(stream, rows), per_row(step, rows), strict=True))
+
+
+def histories_of(history: Any, rows: int) -> list[list[int]]:
+    """Return one list of tokens per row, without padding.
+
+    Examples
+    --------
+    >>> histories_of([[3, 1, 3], []], 2), histories_of(np.array([[-1, 4], [5, -1]]), 2)
+    ([[3, 1, 3], []], [[4], [5]])
+    """
+    if history is None:
+        return [[]] * rows
+    if isinstance(history, np.ndarray):
+        history = history.reshape(rows, -1)
+    elif rows == 1 and not any(np.ndim(tokens) for tokens in history):
+        history = [history]
+    return [[int(token) for token in tokens if token != -1] for tokens in history]
+
+
+def _penalties_of(values: Mapping[str, Any], breakers: Sequence[int], seen: Mapping[str, Any]) -> Penalties:
+    """Return the penalties of a row by its parameters and the histories that they see."""
+    return Penalties(
+        repetition=values["repetition_penalty"],
+        repetition_history=seen["repetition"],
+        frequency=values["frequency_penalty"],
+        frequency_history=seen["frequency"],
+        presence=values["presence_penalty"],
+        presence_history=seen["presence"],
+        dry=dry_penalties(
+            seen["dry"],
+            multiplier=values["dry_multiplier"],
+            base=values["dry_base"],
+            allowed_length=values["dry_allowed_length"],
+            last_n=values["dry_last_n"],
+            breakers=breakers,
+        ),
+    )
+
+
+def parameters_of(
+    filters: Mapping[str, Any], rows: int, vocab: int, places: Sequence[Place] | None = None
+) -> list[dict[str, Any]]:
     """Return what every step is called with, row by row.
 
     Examples
@@ -486,7 +1053,7 @@ def parameters_of(filters: Mapping[str, Any], rows: int, vocab: int) -> list[dic
     >>> [parameters["top_k"] for parameters in parameters_of({"top_k": [None, 4]}, 2, 8)]
     [0, 4]
     """
-    unknown = set(filters) - set(STEPS)
+    unknown = set(filters) - set(Filters.__annotations__)
     if unknown:
         raise TypeError(f"unknown filters: {sorted(unknown)}")
     mask, bias = filters.get("mask"), filters.get("bias")
@@ -494,12 +1061,35 @@ def parameters_of(filters: Mapping[str, Any], rows: int, vocab: int) -> list[dic
     columns = {
         "mask": [None] * rows if mask is None else _rows_of(unpack_mask(mask, vocab), shape),
         "bias": [None] * rows if bias is None else _rows_of(bias_array(bias, vocab), shape),
-        "temperature": per_row(filters.get("temperature", 1.0), rows),
         "top_k": [k or 0 for k in per_row(filters.get("top_k"), rows)],
-        "top_p": per_row(filters.get("top_p", 1.0), rows),
-        "min_p": per_row(filters.get("min_p", 0.0), rows),
+        "place": places_of(rows) if places is None else places,
+        "history": histories_of(filters.get("history"), rows),
+        "prompt_length": per_row(
+            0 if filters.get("prompt_lengths") is None else filters["prompt_lengths"], rows
+        ),
+        **{name: per_row(filters.get(name, neutral), rows) for name, neutral in _NUMBERS.items()},
     }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    values = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return [_resolved(row, filters) for row in values]
+
+
+def _resolved(values: dict[str, Any], filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's parameters with what follows from its history and its place."""
+    chosen = filters.get("penalty_history", "all")
+    rules = {name: chosen if isinstance(chosen, str) else chosen.get(name, "all") for name in _HISTORIES}
+    whole, output = values["history"], values["history"][values["prompt_length"] :]
+    seen = {name: output if rule == "output" else whole for name, rule in rules.items()}
+    eos = filters.get("eos_token_id")
+    ending = [] if eos is None else np.ravel(eos).tolist()
+    steps = filters.get("steps") or ORDER
+    return {
+        **values,
+        **{name: filters.get(name, default) for name, default in _RULES.items()},
+        "steps": tuple(name for name in steps if name in STEPS),
+        "penalties": _penalties_of(values, filters.get("dry_breakers", ()), seen),
+        "forbidden": ending if values["place"][2] < values["min_tokens"] else [],
+        "xtc_applies": xtc_applies(values["xtc_probability"], *values["place"]),
+    }
 
 
 def _rows_of(values: NDArray[Any], shape: tuple[int, int]) -> list[NDArray[Any]]:
@@ -538,14 +1128,26 @@ class _Result(NamedTuple):
     def final(self) -> Row:
         return list(self.states.values())[-1]
 
+    @property
+    def place(self) -> Any:
+        return self.parameters["place"]
 
-def _each_row(matrix: Logits, filters: Mapping[str, Any]) -> Iterator[_Result]:
-    for logits, parameters in zip(matrix, parameters_of(filters, *matrix.shape), strict=True):
+
+def _each_row(matrix: Logits, filters: Mapping[str, Any], places: Sequence[Place]) -> Iterator[_Result]:
+    rows, vocab = matrix.shape
+    for logits, parameters in zip(matrix, parameters_of(filters, rows, vocab, places), strict=True):
         fault = _fault(logits)
         states = {} if fault else run_steps(logits, parameters)
-        if not fault and not states["bias"].kept.any():
+        if not fault and not states[EDITED].kept.any():
             fault = "no finite score"
         yield _Result(logits, parameters, states, fault)
+
+
+def _split_place(filters: Mapping[str, Any], rows: int) -> tuple[dict[str, Any], list[Place]]:
+    """Return filters without seed, stream and step, and what these say about every row."""
+    named = ("seed", "stream", "step")
+    place = {name: filters[name] for name in named if name in filters}
+    return {name: filters[name] for name in filters if name not in named}, places_of(rows, **place)
 
 
 def _refuse(faults: list[str], on_invalid: OnInvalid, tokens: Any) -> None:
@@ -605,23 +1207,19 @@ def draw(
     (1, 0.0, 0, 1, [1, 2])
     """
     matrix, leading = _matrix(logits)
-    rows = len(matrix)
-    if stream is None:
-        stream = np.arange(rows) if np.ndim(seed) == 0 else 0
-    places = zip(per_row(seed, rows), per_row(stream, rows), per_row(step, rows), strict=True)
     faults, columns = [], []
-    for result, place in zip(_each_row(matrix, filters), places, strict=True):
+    for result in _each_row(matrix, filters, places_of(len(matrix), seed, stream, step)):
         faults.append(result.fault)
-        columns.append(_failed(logprobs) if result.fault else _report(result, place, logprobs))
+        columns.append(_failed(logprobs) if result.fault else _report(result, logprobs))
     draws = _gather(columns, leading, logprobs)
     _refuse(faults, on_invalid, draws.tokens)
     return draws
 
 
-def _report(result: _Result, place: tuple[int, int, int], count: int) -> Draws:
-    token = draw_token(result.states, result.parameters, *place)
+def _report(result: _Result, count: int) -> Draws:
+    token = draw_token(result.states, result.parameters, *result.place)
     logprobs = result.final.logprobs
-    highest = result.states["bias"].order[:count]
+    highest = result.states[EDITED].order[:count]
     padding = count - len(highest)
     return Draws(
         token,
@@ -673,7 +1271,7 @@ def top_k(logits: ArrayLike, k: int, *, on_invalid: OnInvalid = "raise") -> tupl
     values = np.full((len(matrix), k), -np.inf)
     tokens = np.full((len(matrix), k), -1, dtype=np.int32)
     faults = []
-    for row, result in enumerate(_each_row(matrix, {})):
+    for row, result in enumerate(_each_row(matrix, {}, places_of(len(matrix)))):
         faults.append(result.fault)
         if result.fault:
             values[row] = np.nan
@@ -692,7 +1290,7 @@ def _map_rows(
     matrix, leading = _matrix(logits)
     values = np.full(matrix.shape, np.nan)
     faults = []
-    for row, result in enumerate(_each_row(matrix, filters)):
+    for row, result in enumerate(_each_row(matrix, *_split_place(filters, len(matrix)))):
         faults.append(result.fault)
         if not result.fault:
             values[row] = value(result.final)
@@ -701,7 +1299,9 @@ def _map_rows(
     return values
 
 
-def softmax(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[Filters]) -> Floats:
+def softmax(
+    logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[PlacedFilters]
+) -> Floats:
     """Return the probabilities of the kept tokens, 0 elsewhere.
 
     Examples
@@ -712,7 +1312,9 @@ def softmax(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Un
     return _map_rows(logits, filters, on_invalid, lambda row: row.weights / row.weights.sum())
 
 
-def log_softmax(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[Filters]) -> Floats:
+def log_softmax(
+    logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[PlacedFilters]
+) -> Floats:
     """Return the log-probabilities of the kept tokens, -inf elsewhere.
 
     Examples
@@ -724,7 +1326,7 @@ def log_softmax(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters
 
 
 def filter_logits(
-    logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[Filters]
+    logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[PlacedFilters]
 ) -> Floats:
     """Return the scores of the kept tokens, at least the lowest float32, and -inf elsewhere.
 
@@ -738,7 +1340,9 @@ def filter_logits(
     )
 
 
-def kept_set(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[Filters]) -> KeptSet:
+def kept_set(
+    logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: Unpack[PlacedFilters]
+) -> KeptSet:
     """Return the kept tokens of every row, ascending, with their log-probabilities.
 
     Examples
@@ -750,7 +1354,7 @@ def kept_set(logits: ArrayLike, *, on_invalid: OnInvalid = "raise", **filters: U
     matrix, _ = _matrix(logits)
     faults, lengths = [], [0]
     tokens, logprobs = [np.zeros(0, dtype=np.int32)], [np.zeros(0)]
-    for result in _each_row(matrix, filters):
+    for result in _each_row(matrix, *_split_place(filters, len(matrix))):
         faults.append(result.fault)
         if not result.fault:
             tokens.append(np.flatnonzero(result.final.kept).astype(np.int32))

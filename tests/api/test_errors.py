@@ -24,6 +24,39 @@ RULES: list[tuple[str, Any, Any, str]] = [
     ("min_p", -0.1, "-0.1", "min_p must be in [0, 1]"),
     ("min_p", 1.0000001, "1.0000001", "min_p must be in [0, 1]"),
     ("min_p", np.nan, "nan", "min_p must be in [0, 1]"),
+    ("typical_p", 0.0, "0", "typical_p must be in (0, 1]"),
+    ("typical_p", 1.25, "1.25", "typical_p must be in (0, 1]"),
+    ("typical_p", np.nan, "nan", "typical_p must be in (0, 1]"),
+    ("epsilon_cutoff", -0.5, "-0.5", "epsilon_cutoff must be in [0, 1)"),
+    ("epsilon_cutoff", 1.0, "1", "epsilon_cutoff must be in [0, 1)"),
+    ("epsilon_cutoff", np.nan, "nan", "epsilon_cutoff must be in [0, 1)"),
+    ("eta_cutoff", -0.5, "-0.5", "eta_cutoff must be in [0, 1)"),
+    ("eta_cutoff", 1.0, "1", "eta_cutoff must be in [0, 1)"),
+    ("eta_cutoff", np.nan, "nan", "eta_cutoff must be in [0, 1)"),
+    ("top_n_sigma", -1.0, "-1", "top_n_sigma must be finite and >= 0"),
+    ("top_n_sigma", np.inf, "inf", "top_n_sigma must be finite and >= 0"),
+    ("top_n_sigma", np.nan, "nan", "top_n_sigma must be finite and >= 0"),
+    ("xtc_probability", -0.1, "-0.1", "xtc_probability must be in [0, 1]"),
+    ("xtc_probability", 1.5, "1.5", "xtc_probability must be in [0, 1]"),
+    ("xtc_probability", np.nan, "nan", "xtc_probability must be in [0, 1]"),
+    ("xtc_threshold", -0.1, "-0.1", "xtc_threshold must be in [0, 1]"),
+    ("xtc_threshold", 1.5, "1.5", "xtc_threshold must be in [0, 1]"),
+    ("xtc_threshold", np.nan, "nan", "xtc_threshold must be in [0, 1]"),
+    ("repetition_penalty", 0.0, "0", "repetition_penalty must be finite and > 0"),
+    ("repetition_penalty", -1.5, "-1.5", "repetition_penalty must be finite and > 0"),
+    ("repetition_penalty", np.inf, "inf", "repetition_penalty must be finite and > 0"),
+    ("repetition_penalty", np.nan, "nan", "repetition_penalty must be finite and > 0"),
+    ("frequency_penalty", np.inf, "inf", "frequency_penalty must be finite"),
+    ("frequency_penalty", np.nan, "nan", "frequency_penalty must be finite"),
+    ("presence_penalty", -np.inf, "-inf", "presence_penalty must be finite"),
+    ("presence_penalty", np.nan, "nan", "presence_penalty must be finite"),
+    ("dry_multiplier", -0.5, "-0.5", "dry_multiplier must be finite and >= 0"),
+    ("dry_multiplier", np.inf, "inf", "dry_multiplier must be finite and >= 0"),
+    ("dry_base", 0.5, "0.5", "dry_base must be finite and >= 1"),
+    ("dry_base", np.inf, "inf", "dry_base must be finite and >= 1"),
+    ("dry_allowed_length", -1, "-1", "dry_allowed_length must be >= 0"),
+    ("dry_last_n", -2, "-2", "dry_last_n must be >= -1"),
+    ("min_tokens", -1, "-1", "min_tokens must be >= 0"),
     ("seed", -1, "-1", "seed must be in [0, 2^64)"),
     ("seed", 2**64, "18446744073709551616", "seed must be in [0, 2^64)"),
     ("stream", 2**56, "72057594037927936", "stream must be in [0, 2^56)"),
@@ -31,7 +64,31 @@ RULES: list[tuple[str, Any, Any, str]] = [
     ("step", 2**32, "4294967296", "step must be in [0, 2^32)"),
     ("step", -7, "-7", "step must be in [0, 2^32)"),
 ]
-NEUTRAL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 0, "stream": 0, "step": 0}
+NEUTRAL: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "top_n_sigma": 0.0,
+    "xtc_probability": 0.0,
+    "xtc_threshold": 0.1,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "dry_multiplier": 0.0,
+    "dry_base": 1.75,
+    "dry_allowed_length": 2,
+    "dry_last_n": -1,
+    "min_tokens": 0,
+    "seed": 0,
+    "stream": 0,
+    "step": 0,
+}
+PLACE = ("seed", "stream", "step")
+FILTER_RULES = [rule for rule in RULES if rule[0] not in PLACE]
 
 
 def message_of(error: type[Exception], call: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
@@ -56,7 +113,7 @@ def test_the_row_is_named(name: str, value: Any, shown: str, rule: str) -> None:
     assert message_of(ValueError, td.sample, LOGITS, **place) == f"{rule}, got {shown} (row 3)"
 
 
-@pytest.mark.parametrize(("name", "value", "shown", "rule"), [r for r in RULES if r[0] in ("top_p", "top_k")])
+@pytest.mark.parametrize(("name", "value", "shown", "rule"), FILTER_RULES)
 @pytest.mark.parametrize("call", [td.softmax, td.log_softmax, td.filter_logits, td.kept_set])
 def test_filters_alone_have_the_same_rules(
     call: Callable[..., Any], name: str, value: Any, shown: str, rule: str
@@ -64,28 +121,166 @@ def test_filters_alone_have_the_same_rules(
     assert message_of(ValueError, call, LOGITS, **{name: value}) == f"{rule}, got {shown}"
 
 
-@pytest.mark.parametrize(("name", "value", "shown", "rule"), RULES[:11])
+@pytest.mark.parametrize(("name", "value", "shown", "rule"), FILTER_RULES)
 def test_params_are_checked_where_they_are_made(name: str, value: Any, shown: str, rule: str) -> None:
     assert message_of(ValueError, td.SamplingParams, **{name: value}) == f"{rule}, got {shown}"
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p", "min_p", "seed", "stream", "step"])
+@pytest.mark.parametrize("name", NEUTRAL)
 @pytest.mark.parametrize("length", [3, 5, 160])
 def test_one_value_per_row(name: str, length: int) -> None:
     values = np.full(length, NEUTRAL[name])
     assert name in message_of(ValueError, td.sample, LOGITS, **{"seed": 0, name: values})
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p", "min_p", "seed", "stream", "step"])
+@pytest.mark.parametrize("name", NEUTRAL)
 @pytest.mark.parametrize("value", ["a", object(), {}, 1j])
 def test_a_value_that_is_no_number(name: str, value: Any) -> None:
     assert name in message_of(TypeError, td.sample, LOGITS, **{"seed": 0, name: value})
 
 
-@pytest.mark.parametrize("name", ["top_k", "seed", "stream", "step"])
+@pytest.mark.parametrize("name", [name for name, value in NEUTRAL.items() if isinstance(value, int)])
 def test_integers_are_not_rounded(name: str) -> None:
     for value in (1.5, [1.5] * 4, np.full(4, 1.5)):
         assert name in message_of(TypeError, td.sample, LOGITS, **{"seed": 0, name: value})
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "named"),
+    [
+        (["top_q"], ValueError, "top_q"),
+        (["top_k", "top_p", "top_k"], ValueError, "top_k"),
+        (["top_k_top_p", "top_p"], ValueError, "top_p"),
+        (["top_k", "min_p", "top_k_top_p"], ValueError, "top_k"),
+        (["top_k", "mask"], ValueError, "mask"),
+        (["penalties", "bias", "top_k"], ValueError, "bias"),
+        (["draw"], ValueError, "draw"),
+        ("top_k", TypeError, "str"),
+        (5, TypeError, "int"),
+        (["top_k", 5], TypeError, "int"),
+    ],
+)
+def test_what_steps_may_name(steps: Any, error: type[Exception], named: str) -> None:
+    for call in (td.sample, td.softmax):
+        message = message_of(error, call, LOGITS, steps=steps)
+        assert message.startswith("steps must ")
+        assert named in message
+    assert message_of(error, td.SamplingParams, steps=steps) == message
+
+
+@pytest.mark.parametrize(
+    ("filters", "missing"),
+    [
+        ({"top_p": 0.5}, "top_p"),
+        ({"top_p": [1.0, 1.0, 0.5, 1.0]}, "top_p"),
+        ({"top_k": 3}, "top_k"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"typical_p": 0.5}, "typical"),
+        ({"epsilon_cutoff": 0.5}, "epsilon"),
+        ({"eta_cutoff": 0.5}, "eta"),
+        ({"top_n_sigma": 1.0}, "top_n_sigma"),
+        ({"xtc_probability": 1.0}, "xtc"),
+    ],
+)
+def test_every_step_that_is_used_must_be_named(filters: dict[str, Any], missing: str) -> None:
+    expected = f"steps must name every step that is used, got no {missing}"
+    assert message_of(ValueError, td.sample, LOGITS, steps=["min_p"], seed=0, **filters) == expected
+    assert message_of(ValueError, td.SamplingParams, steps=["min_p"], **filters) == expected
+    td.sample(LOGITS, steps=["min_p", missing], seed=0, **filters)
+
+
+def test_the_joint_step_names_both() -> None:
+    td.sample(LOGITS, steps=["top_k_top_p"], top_k=3, top_p=0.5, seed=0)
+    message = message_of(ValueError, td.sample, LOGITS, steps=["top_k_top_p"], min_p=0.5, seed=0)
+    assert message == "steps must name every step that is used, got no min_p"
+
+
+@pytest.mark.parametrize(
+    "name", ["top_k_ties", "top_p_boundary", "top_p_ties", "top_p_mass", "penalty_history"]
+)
+def test_rules_are_names(name: str) -> None:
+    for value, error in (("both", ValueError), ("", ValueError), (3, TypeError), (None, TypeError)):
+        message = message_of(error, td.sample, LOGITS, **{name: value})
+        assert message.startswith(f"{name} must be ")
+        assert message == message_of(error, td.SamplingParams, **{name: value})
+
+
+def test_the_penalties_of_a_history_rule_are_known() -> None:
+    for rule in ({"rep": "all"}, {"repetition": "prompt"}, {"frequency": 1}):
+        assert "penalty_history" in message_of(
+            (TypeError, ValueError), td.SamplingParams, penalty_history=rule
+        )
+    td.SamplingParams(penalty_history={"repetition": "output", "dry": "all"})
+
+
+@pytest.mark.parametrize("penalty", [{}, {"frequency_penalty": 1.0}])
+@pytest.mark.parametrize("token", [40, 2**31 - 1, -2])
+def test_a_token_of_the_history_is_in_the_vocab(token: int, penalty: dict[str, float]) -> None:
+    """Also where no penalty reads it."""
+    for history in ([[1], [], [0, 39, token], [2]], np.array([[1, -1], [-1, -1], [39, token], [2, -1]])):
+        for call in (td.sample, td.draw, td.softmax, td.kept_set):
+            message = message_of(ValueError, call, LOGITS, history=history, **penalty)
+            assert "history" in message
+            assert str(token) in message
+            assert "(row 2)" in message
+
+
+def test_the_shape_and_the_type_of_a_history() -> None:
+    penalty = {"frequency_penalty": 1.0}
+    for history in ([[1]] * 3, [[1]] * 5, np.zeros((3, 2), np.int64), np.zeros((5, 2), np.int64)):
+        assert "history" in message_of(ValueError, td.sample, LOGITS, history=history, **penalty)
+    wrong: list[Any] = [np.zeros((4, 2)), [[1.5]] * 4, "text", 7, [["a"]] * 4, np.zeros((4, 2), bool)]
+    for history in wrong:
+        assert "history" in message_of(TypeError, td.sample, LOGITS, history=history, **penalty)
+
+
+def test_prompt_lengths() -> None:
+    given = {"history": [[1, 2]] * 4, "frequency_penalty": 1.0, "penalty_history": "output"}
+    message = message_of(ValueError, td.sample, LOGITS, **given)
+    assert message.startswith("prompt_lengths must be given")
+    message = message_of(ValueError, td.sample, LOGITS, prompt_lengths=[0, 0, 0, -1], **given)
+    assert message == "prompt_lengths must be >= 0, got -1 (row 3)"
+    assert "prompt_lengths" in message_of(ValueError, td.sample, LOGITS, prompt_lengths=[1, 2, 3], **given)
+    assert "prompt_lengths" in message_of(TypeError, td.sample, LOGITS, prompt_lengths=1.5, **given)
+    td.sample(LOGITS, **{**given, "history": None}, seed=0)
+
+
+def test_min_tokens_need_an_end() -> None:
+    message = message_of(ValueError, td.sample, LOGITS, min_tokens=1, seed=0)
+    assert message.startswith("eos_token_id must be given")
+    assert message == message_of(ValueError, td.SamplingParams, min_tokens=[0, 0, 1, 0])
+    for token in (40, -1, 2**40):
+        for given in (token, [1, token]):
+            message = message_of(ValueError, td.sample, LOGITS, min_tokens=1, eos_token_id=given, seed=0)
+            assert "eos_token_id" in message
+            assert str(token) in message
+    for wrong in (1.5, "a", [1.5]):
+        assert "eos_token_id" in message_of(TypeError, td.sample, LOGITS, min_tokens=1, eos_token_id=wrong)
+
+
+def test_breakers_are_tokens() -> None:
+    for wrong in (1.5, "a", [1.5], [[1]]):
+        message = message_of((TypeError, ValueError), td.sample, LOGITS, dry_breakers=wrong)
+        assert "dry_breakers" in message
+
+
+def test_a_coin_needs_a_seed() -> None:
+    for call in (td.softmax, td.log_softmax, td.filter_logits, td.kept_set):
+        message = message_of(ValueError, call, LOGITS, xtc_probability=[0.0, 1.0, 0.5, 0.0])
+        assert message == "seed must be given where 0 < xtc_probability < 1"
+        call(LOGITS, xtc_probability=[0.0, 1.0, 1.0, 0.0])
+        call(LOGITS, xtc_probability=0.5, seed=1, stream=[1, 2, 3, 4], step=7)
+    td.sample(LOGITS, xtc_probability=0.5)
+
+
+def test_unknown_presets() -> None:
+    message = message_of(ValueError, td.SamplingParams.preset, "openai")
+    assert message == (
+        "preset must be one of transformers, vllm, sglang, llama.cpp, mlx, flashinfer, got 'openai'"
+    )
+    message = message_of(ValueError, td.SamplingParams.preset, "vllm", typical_p=0.5)
+    assert message == "steps must name every step that is used, got no typical"
 
 
 def test_an_unknown_parameter() -> None:

@@ -490,3 +490,72 @@ def test_the_backward_model_writes_what_comes_before():
         text = token.text + text
     [found] = stream.results()
     assert text == found.text == model.tokenizer.decode(found.tokens)
+
+
+# --- Penalties and least lengths ---------------------------------------------------------------------------
+
+
+def by_hand(model, prompt, count, eos=None, **filters):
+    """Draw one sequence by `sample`, with its history."""
+    state, logits = model.start([prompt])
+    drawn = []
+    for step in range(count):
+        past = {"history": [[*prompt, *drawn]], "prompt_lengths": len(prompt)}
+        token = int(td.sample(logits[0], seed=5, stream=0, step=step, eos_token_id=eos, **past, **filters))
+        drawn.append(token)
+        state, logits = model.step(state, np.array([token]))
+    return drawn
+
+
+def flat_model(vocab=8, seed=3):
+    return TableModel(np.random.default_rng(seed).normal(0, 1, (vocab, vocab, vocab)).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"repetition_penalty": 1.4},
+        {"frequency_penalty": 0.6, "presence_penalty": 0.3},
+        {"frequency_penalty": 0.6, "penalty_history": "output"},
+        {"dry_multiplier": 2.0, "dry_allowed_length": 1},
+        {"xtc_probability": 0.5, "xtc_threshold": 0.1},
+    ],
+)
+def test_penalties_see_the_prompt_and_what_was_drawn(filters):
+    model, prompt = flat_model(), [1, 2, 1, 2]
+    expected = by_hand(model, prompt, 30, **filters)
+    [found] = td.generate(model, [prompt], max_new_tokens=30, seed=5, eos_token_id=(), **filters)
+    assert found.tokens == expected
+    plain = td.generate(model, [prompt], max_new_tokens=30, seed=5, eos_token_id=())
+    assert found.tokens != plain[0].tokens
+
+
+def test_penalties_of_a_batch_are_those_of_each_prompt_alone():
+    model, prompts = flat_model(), [[1], [2, 2, 2, 2], [3, 4, 3, 4, 3]]
+    filters = {"frequency_penalty": [0.5, 0.0, 1.0], "dry_multiplier": [0.0, 1.0, 0.5], "max_new_tokens": 20}
+    together = td.generate(model, prompts, seed=[5, 5, 5], eos_token_id=3, n=2, **filters)
+    for place, prompt in enumerate(prompts):
+        own = {name: value if name == "max_new_tokens" else value[place] for name, value in filters.items()}
+        alone = td.generate(model, [prompt], seed=5, eos_token_id=3, n=2, **own)
+        assert [found.tokens for found in together[2 * place : 2 * place + 2]] == [
+            found.tokens for found in alone
+        ]
+
+
+def test_a_sequence_has_at_least_min_tokens():
+    model = TableModel(np.broadcast_to(np.float32([5, 0, 0, 0]), (4, 4, 4)))
+    params = td.SamplingParams(min_tokens=4, eos_token_id=0, temperature=0.5)
+    for given in ({"min_tokens": 4, "temperature": 0.5}, {"params": params}):
+        found = td.generate(model, [[1]] * 20, max_new_tokens=30, seed=1, **given)
+        assert all(EOS not in sequence.tokens[:4] for sequence in found)
+        assert min(len(sequence.tokens) for sequence in found) == 5
+        assert all(sequence.finish_reason == "eos" for sequence in found)
+
+
+def test_the_end_of_params_ends_a_sequence():
+    model = TableModel(np.broadcast_to(np.float32([0, 0, 9, 0]), (4, 4, 4)))
+    params = td.SamplingParams(eos_token_id=2, temperature=0)
+    [found] = td.generate(model, [[1]], params, max_new_tokens=5)
+    assert (found.tokens, found.finish_reason) == ([2], "eos")
+    [found] = td.generate(model, [[1]], params, max_new_tokens=5, eos_token_id=())
+    assert (found.tokens, found.finish_reason) == ([2] * 5, "length")

@@ -24,6 +24,17 @@ FILTERS: dict[str, dict[str, Any]] = {
     "large top_k, top_p": {"top_k": 1025, "top_p": 0.8},
     "top_p, min_p": {"top_p": 0.9, "min_p": 0.05},
     "min_p": {"min_p": 0.02},
+    "min_p, top_p": {"min_p": 0.01, "top_p": 0.8, "steps": ["min_p", "top_p"]},
+    "joint": {"top_k": 500, "top_p": 0.7, "steps": ["top_k_top_p"]},
+    "top_p of the original mass": {"top_k": 2000, "top_p": 0.4, "top_p_mass": "original"},
+    "top_p, temperature": {"top_p": 0.8, "temperature": 0.5, "steps": ["top_p", "temperature"]},
+    "typical": {"typical_p": 0.6},
+    "typical, top_p": {"typical_p": 0.9, "top_p": 0.7, "steps": ["typical", "top_p"]},
+    "epsilon": {"epsilon_cutoff": 1e-4},
+    "eta": {"eta_cutoff": 1e-3, "top_p": 0.95},
+    "top_n_sigma": {"top_n_sigma": 2.0},
+    "xtc": {"xtc_probability": 1.0, "xtc_threshold": 1e-3},
+    "penalties": {"history": [[5, 6, 7, 5, 6]], "frequency_penalty": 2.0, "dry_multiplier": 3.0},
 }
 
 ROWS = {
@@ -44,12 +55,12 @@ def test_draws(name: str, filters: str, set_isa: Callable[[str], None]) -> None:
     rows = np.broadcast_to(row, (count, row.size))
     steps = np.arange(count) + 2**32 - count
     place = {"seed": SEED, "stream": STREAM, "step": steps}
-    draws = td.draw(rows, **place, **chosen)
+    batch = {**chosen, "history": chosen["history"] * count} if "history" in chosen else chosen
+    draws = td.draw(rows, **place, **batch)
     for isa in td.build_info()["isas"]:
         set_isa(isa)
-        assert np.array_equal(td.sample(rows, **place, **chosen), draws.tokens), isa
-    (expected,) = oracle.expect(row, **chosen)
-    assert np.unique(draws.kept).size == 1
-    assert expected.fewest <= draws.kept[0] <= expected.most
+        assert np.array_equal(td.sample(rows, **place, **batch), draws.tokens), isa
+    (expected,) = oracle.follow(row, **chosen)
+    assert np.unique(draws.kept).tolist() == [expected.final.kept.sum()]
     places = [(SEED, STREAM, int(step)) for step in steps]
-    assert oracle.count_differing(expected.given(int(draws.kept[0])), draws.tokens, places) <= 1
+    assert oracle.count_differing(expected, draws.tokens, places) <= 1
