@@ -72,6 +72,11 @@ void parse_penalty_history(py::handle value, PenaltyParams& params) {
   }
 }
 
+bool reads_output_only(const PenaltyParams& params) {
+  return params.repetition_past == Past::kOutput || params.frequency_past == Past::kOutput ||
+         params.presence_past == Past::kOutput || params.dry_past == Past::kOutput;
+}
+
 /// A list of lists, or of arrays, one per row; or the tokens of the only row.
 bool is_ragged(py::handle value) {
   if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) return false;
@@ -79,9 +84,10 @@ bool is_ragged(py::handle value) {
   return items.size() > 0 && !PyIndex_Check(py::object(items[0]).ptr());
 }
 
-void append_row(const std::vector<std::int64_t>& tokens, bool padded, std::int64_t row, ParsedRequest& parsed) {
+void append_row(const std::vector<std::int64_t>& tokens, std::int64_t row, ParsedRequest& parsed) {
+  constexpr std::int64_t kPadding = -1;
   for (const std::int64_t token : tokens) {
-    if (padded && token == -1) continue;
+    if (token == kPadding) continue;
     check_token("history", token, parsed.vocab(), " (row " + std::to_string(row) + ")");
     parsed.history.push_back(static_cast<std::int32_t>(token));
   }
@@ -100,7 +106,7 @@ void parse_ragged(py::handle value, ParsedRequest& parsed) {
   for (std::size_t row = 0; row < rows.size(); ++row) {
     tokens.clear();
     read_integers(py::object(rows[row]), "history", false, tokens);
-    append_row(tokens, !PyList_Check(py::object(rows[row]).ptr()), static_cast<std::int64_t>(row), parsed);
+    append_row(tokens, static_cast<std::int64_t>(row), parsed);
   }
 }
 
@@ -120,7 +126,7 @@ void parse_matrix(py::handle value, ParsedRequest& parsed) {
   check_rows(count, parsed);
   for (std::int64_t row = 0; row < count; ++row) {
     const auto begin = tokens.begin() + row * width;
-    append_row(std::vector<std::int64_t>(begin, begin + width), !is_list, row, parsed);
+    append_row(std::vector<std::int64_t>(begin, begin + width), row, parsed);
   }
 }
 
@@ -145,7 +151,9 @@ std::size_t parse_choice(py::handle value, const char* name, std::initializer_li
   for (std::size_t i = 0; i < names.size(); ++i) {
     listed += std::string(i == 0 ? "\"" : i + 1 == names.size() ? " or \"" : ", \"") + names.begin()[i] + "\"";
   }
-  value_error(std::string(name) + " must be " + listed + ", got " + repr_of(value));
+  const std::string message = std::string(name) + " must be " + listed + ", got " + repr_of(value);
+  if (!PyUnicode_Check(value.ptr())) type_error(message);
+  value_error(message);
 }
 
 void parse_penalties(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
@@ -172,6 +180,9 @@ void parse_history(const Arguments& arguments, ParsedRequest& parsed) {
   parse_per_row(arguments[kKeyPromptLengths], "prompt_lengths", parsed.rows(), history.prompt_lengths,
                 parsed.integers);
   const py::handle value = arguments[kKeyHistory];
+  if (value && reads_output_only(parsed.request.penalties) && !arguments.has(kKeyPromptLengths)) {
+    value_error("prompt_lengths must be given where penalty_history is \"output\"");
+  }
   if (value) {
     parsed.history_offsets.push_back(0);
     if (is_ragged(value)) {
@@ -182,7 +193,7 @@ void parse_history(const Arguments& arguments, ParsedRequest& parsed) {
     history.tokens = parsed.history.data();
     history.offsets = parsed.history_offsets.data();
   }
-  check_tokens(history, parsed.request.penalties, parsed.rows(), parsed.vocab());
+  check_tokens(history, parsed.request.penalties, parsed.vocab());
 }
 
 }  // namespace tokendraw::bindings

@@ -252,7 +252,7 @@ void parse_randomness(const Arguments& arguments, bool drawing, ParsedRequest& p
   } else if (drawing) {
     randomness.seed.value = next_seed();
   } else if (is_random_before_the_draw(parsed.request.params)) {
-    value_error("seed must be given where 0 < xtc_probability < 1, got None");
+    value_error("seed must be given where 0 < xtc_probability < 1");
   }
   read(kKeyStream, randomness.stream);
   read(kKeyStep, randomness.step);

@@ -16,16 +16,20 @@ struct Penalty {
   double dry = 0.0;
 };
 
-/// A finite score stays finite, and a forbidden token forbidden. The factor makes a positive score smaller and a negative
+TOKENDRAW_INLINE double within_float(double x) {
+  constexpr double kLargest = static_cast<double>(FLT_MAX);
+  return x > kLargest ? kLargest : x < -kLargest ? -kLargest : x;
+}
+
+/// A finite score stays finite after every term, and a forbidden token forbidden. The factor makes a positive score smaller and a negative
 /// one more negative: Keskar et al., "CTRL" (2019).
 TOKENDRAW_INLINE float penalized(float score, const Penalty& penalty) {
   if (score < -FLT_MAX) return score;
   double x = static_cast<double>(score);
-  x = x < 0.0 ? x * penalty.repetition : x / penalty.repetition;
-  x = ((x - penalty.frequency) - penalty.presence) - penalty.dry;
-  if (x > static_cast<double>(FLT_MAX)) return FLT_MAX;
-  if (x < -static_cast<double>(FLT_MAX)) return -FLT_MAX;
-  return static_cast<float>(x);
+  x = within_float(x < 0.0 ? x * penalty.repetition : x / penalty.repetition);
+  x = within_float(x - penalty.frequency);
+  x = within_float(x - penalty.presence);
+  return static_cast<float>(within_float(x - penalty.dry));
 }
 
 }  // namespace tokendraw

@@ -114,8 +114,10 @@ void write_one_hot(Transform transform, Candidate token, std::int64_t vocab, flo
 void write_row(Kept& kept, Transform transform, float* out) {
   Row& row = kept.row();
   const Cutoff cutoff = kept.cutoff();
-  const bool one_hot = transform == Transform::kScores ? kept.is_greedy() : kept.count() == 1;
-  if (one_hot) return write_one_hot(transform, kept.listed() ? row.work.listed.front() : row.last(cutoff), row.view().vocab, out);
+  if (transform != Transform::kScores && kept.count() == 1) {
+    const Candidate only = kept.listed() ? row.work.listed.front() : row.last(cutoff);
+    return write_one_hot(transform, only, row.view().vocab, out);
+  }
   if (transform == Transform::kScores) {
     // The slope stays finite, so that the distance 0 of the best token stays 0.
     const double slope = std::min(1.0 / row.temperature(), DBL_MAX);

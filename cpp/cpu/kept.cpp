@@ -50,13 +50,13 @@ void Kept::apply(const Step* step) {
     case Step::kEta: return apply_eta();
     case Step::kTopNSigma: return apply_top_n_sigma();
     case Step::kXtc: return apply_xtc();
-    case Step::kTopKTopP: return apply_top_k_top_p();
+    case Step::kTopKTopP: return steps_.top_k > 0 ? apply_top_k_top_p() : apply_top_p(step);
   }
 }
 
 void Kept::apply_temperature() {
   if (steps_.temperature > 0.0) return row_.set_temperature(steps_.temperature);
-  set_.keep_first();
+  set_.keep_only(set_.first());
   is_greedy_ = true;
 }
 
@@ -77,9 +77,12 @@ void Kept::apply_top_p(const Step* step) {
 /// Both of the set before: top_k takes none of the mass that top_p is a share of.
 void Kept::apply_top_k_top_p() {
   const bool has_top_p = steps_.top_p_share < 1.0;
-  const double total = has_top_p ? total_of_top_p() : 0.0;
-  if (steps_.top_k > 0) set_.keep_top_k(steps_.top_k, steps_.top_k_all_ties);
-  if (has_top_p) set_.keep_nucleus(steps_.top_p_share * total, steps_.top_p_share, steps_.top_p_ties);
+  const double target = has_top_p ? steps_.top_p_share * total_of_top_p() : 0.0;
+  if (has_top_p && steps_.top_p_ties == Ties::kHighest) {
+    return set_.keep_joint(steps_.top_k, steps_.top_k_all_ties, target, steps_.top_p_share);
+  }
+  set_.keep_top_k(steps_.top_k, steps_.top_k_all_ties);
+  if (has_top_p) set_.keep_nucleus(target, steps_.top_p_share, steps_.top_p_ties);
 }
 
 double Kept::min_p_bound() {

@@ -19,9 +19,6 @@ class Kept {
   const RowView& view() const { return view_; }
   float peak() const { return peak_; }
 
-  /// Whether temperature 0 chose the token.
-  bool is_greedy() const { return is_greedy_; }
-
   /// Whether row().work.listed holds the kept tokens, by ascending token.
   bool listed() const { return set_.listed(); }
 

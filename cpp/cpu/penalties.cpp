@@ -23,7 +23,8 @@ RowHistory history_of(const History& history, std::int64_t row) {
   if (!history.offsets) return {};
   const std::int32_t* begin = history.tokens + history.offsets[row];
   const std::int32_t* end = history.tokens + history.offsets[row + 1];
-  return {{begin, end}, {begin + history.prompt_lengths[row], end}};
+  const std::int64_t prompt = std::min<std::int64_t>(history.prompt_lengths[row], end - begin);
+  return {{begin, end}, {begin + prompt, end}};
 }
 
 /// The penalty parameters of one row.

@@ -24,9 +24,6 @@ class Row {
   /// Removes tokens for good; something must be left. Costs a scan.
   void remove(const Removal& removal);
 
-  /// As `remove`, where the summaries may go on speaking of more than is left: for a set held as a list.
-  void note_removal(const Removal& removal) { view_.removal = removal; }
-
   const RowView& view() const { return view_; }
   std::int64_t tiles() const { return count_tiles(view_.vocab); }
   double temperature() const { return temperature_; }

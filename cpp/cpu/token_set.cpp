@@ -89,15 +89,14 @@ void TokenSet::remove(Cutoff top) {
   Removal removal = row_.view().removal;
   removal.top = top;
   removal.any = true;
-  if (!listed_) return row_.remove(removal);
+  row_.remove(removal);
+  if (!listed_) return;
   const auto keep = [&](Candidate c) { return !keeps(top, c.score, c.token); };
   filter(row_.work.listed, keep);
   if (is_ordered_) filter(row_.work.ordered, keep);
-  row_.note_removal(removal);
 }
 
-void TokenSet::keep_first() {
-  const Candidate token = first();
+void TokenSet::keep_only(Candidate token) {
   row_.work.listed.resize(1);
   row_.work.listed.front() = token;
   listed_ = true;
@@ -119,6 +118,25 @@ bool TokenSet::list_from(float floor) {
 
 void TokenSet::list_if_short() {
   if (!listed_ && cutoff_.score > -FLT_MAX) list_from(cutoff_.score);
+}
+
+Cutoff TokenSet::top_k_cutoff(std::int64_t k, bool all_ties) {
+  if (listed_ && k >= row_.work.listed.size()) return cutoff();
+  if (!listed_) select_top_k(row_, k, row_.work.candidates);
+  const Buffer<Candidate>& found = row_.work.candidates;
+  const Candidate last = listed_ ? ordered()[k - 1] : *std::max_element(found.begin(), found.end(), before);
+  return all_ties ? Cutoff{last.score, INT64_MAX} : through(last);
+}
+
+void TokenSet::keep_joint(std::int64_t k, bool all_ties, double target, double share) {
+  const Candidate best = first();
+  const Removal before = row_.view().removal;
+  const Cutoff of_top_k = top_k_cutoff(k, all_ties);
+  keep_nucleus(target, share, Ties::kHighest);
+  cut(of_top_k);
+  if (count() > 0) return;
+  row_.remove(before);
+  keep_only(best);
 }
 
 void TokenSet::keep_top_k(std::int64_t k, bool all_ties) {
@@ -184,10 +202,10 @@ void TokenSet::keep_high_ties(Cutoff last) {
   removal.any = true;
   removal.tied_score = last.score;
   removal.tied_end = end;
-  if (!listed_) return row_.remove(removal);
+  row_.remove(removal);
+  if (!listed_) return;
   filter(row_.work.listed, [&](Candidate c) { return c.score != last.score || c.token >= end; });
   is_ordered_ = false;
-  row_.note_removal(removal);
 }
 
 void TokenSet::keep_typical(double share) {

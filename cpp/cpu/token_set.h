@@ -27,10 +27,12 @@ class TokenSet {
   /// The least of the set as a cutoff.
   Cutoff cutoff();
 
-  void keep_first();
+  void keep_only(Candidate token);
   void keep_top_k(std::int64_t k, bool all_ties);
   /// The shortest beginning that holds `target`, in units of the row.
   void keep_nucleus(double target, double share, Ties ties);
+  /// What both top_k and a nucleus whose ties are its highest ids keep; the first token where they share none.
+  void keep_joint(std::int64_t k, bool all_ties, double target, double share);
   /// The narrowest band of scores around the entropy that holds `share` of the mass.
   void keep_typical(double share);
   /// Scores from `bound` on, and the first token.
@@ -46,6 +48,7 @@ class TokenSet {
 
  private:
   void cut(Cutoff cutoff);
+  Cutoff top_k_cutoff(std::int64_t k, bool all_ties);
   void remove(Cutoff top);
   void keep_high_ties(Cutoff last);
   std::int64_t count_ties(float score, std::int64_t from, std::int64_t end);

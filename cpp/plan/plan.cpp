@@ -18,9 +18,12 @@ constexpr double kLeastThreshold = 0x1p-1000;
 
 double lowered(double threshold) { return threshold > 0.0 ? std::max(threshold * kThresholdFactor, kLeastThreshold) : 0.0; }
 
-/// Uniform in [0, 1), from the first 64 bits of its block.
-double xtc_draw(const RandomSource& source) {
-  return static_cast<double>(static_cast<std::uint64_t>(uniform_bits(source, Purpose::kXtc, 0))) * 0x1p-64;
+/// An event of the given probability, exactly: the first 64 bits of its block are below probability * 2^64.
+bool xtc_falls(const RandomSource& source, double probability) {
+  const double bound = probability * 0x1p64;
+  if (bound >= 0x1p64) return true;
+  const auto coin = static_cast<std::uint64_t>(uniform_bits(source, Purpose::kXtc, 0));
+  return coin < static_cast<std::uint64_t>(std::ceil(bound));
 }
 
 bool can_change(const RowSteps& steps, Step step, bool xtc_acts) {
@@ -82,7 +85,7 @@ bool is_used(const FilterParams& params, Step step) {
   const auto zero = [](auto value) { return value == decltype(value){0}; };
   const auto whole = [](double share) { return share >= 1.0; };
   switch (step) {
-    case Step::kTemperature: return is_used(params.temperature, whole) || is_used(params.temperature, [](double t) { return t <= 1.0; });
+    case Step::kTemperature: return is_used(params.temperature, [](double t) { return !(t < 1.0 || t > 1.0); });
     case Step::kTopK: return is_used(params.top_k, zero);
     case Step::kTopP: return is_used(params.top_p, whole);
     case Step::kMinP: return is_used(params.min_p, [](double p) { return p <= 0.0; });
@@ -168,16 +171,10 @@ void check_token(const char* name, std::int64_t token, std::int64_t vocab, const
                               std::to_string(token) + place);
 }
 
-void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t rows, std::int64_t vocab) {
+void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t vocab) {
   for (const std::int32_t token : penalties.eos_tokens) check_token("eos_token_id", token, vocab, "");
   for (const std::int32_t token : penalties.dry_breakers) check_token("dry_breakers", token, vocab, "");
-  for (std::int64_t row = 0; history.offsets && row < rows; ++row) {
-    const std::int64_t length = history.offsets[row + 1] - history.offsets[row];
-    const std::int64_t prompt = history.prompt_lengths[row];
-    if (prompt >= 0 && prompt <= length) continue;
-    throw std::invalid_argument("prompt_lengths must be in [0, " + std::to_string(length) +
-                                "], the length of history, got " + std::to_string(prompt) + in_row(true, row));
-  }
+  check("prompt_lengths", kNotNegative, history.prompt_lengths, is_not_negative);
 }
 
 StepOrder parse_steps(const std::vector<std::string>& names) {
@@ -243,9 +240,10 @@ RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::i
   steps.typical_share = params.typical_p[row] >= 1.0 ? 1.0 : std::max(params.typical_p[row] - kShareTolerance, kLeastThreshold);
   steps.epsilon = lowered(params.epsilon_cutoff[row]);
   steps.eta = params.eta_cutoff[row] > 0.0 ? std::max(params.eta_cutoff[row], kLeastThreshold) : 0.0;
-  steps.top_n_sigma = params.top_n_sigma[row];
+  steps.top_n_sigma = params.top_n_sigma[row] * (1.0 + 0x1p-20);
   steps.xtc_threshold = lowered(params.xtc_threshold[row]);
-  const bool xtc_acts = xtc_probability >= 1.0 || (xtc_probability > 0.0 && xtc_draw(source) < xtc_probability);
+  // Two tokens cannot both be more probable than one half.
+  const bool xtc_acts = params.xtc_threshold[row] <= 0.5 && xtc_falls(source, xtc_probability);
   steps.order.count = 0;
   for (const Step step : params.steps) {
     if (can_change(steps, step, xtc_acts)) steps.order.append(step);

@@ -19,8 +19,8 @@ void check_randomness(const Randomness& randomness);
 /// Throws unless the token is in the vocabulary; `place` ends the message.
 void check_token(const char* name, std::int64_t token, std::int64_t vocab, const std::string& place);
 
-/// The same of every token that a penalty names; and no prompt may be longer than its history.
-void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t rows, std::int64_t vocab);
+/// The same of every token that a penalty names; and no prompt may have a negative length.
+void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t vocab);
 
 /// The order that `names` spell; mask, bias and penalties may stand first. Throws where a name is unknown or repeated.
 StepOrder parse_steps(const std::vector<std::string>& names);

@@ -17,6 +17,15 @@ namespace {
 
 using namespace tokendraw;
 
+FilterParams params_of(double temperature, std::int64_t top_k, double top_p, double min_p) {
+  FilterParams params;
+  params.temperature.value = temperature;
+  params.top_k.value = top_k;
+  params.top_p.value = top_p;
+  params.min_p.value = min_p;
+  return params;
+}
+
 std::string refusal(const FilterParams& params) {
   return test::message_of<std::invalid_argument>([&] { check_params(params); });
 }
@@ -29,30 +38,35 @@ std::string refusal(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
   return test::message_of<std::invalid_argument>([&] { check_edits(edits, rows, vocab); });
 }
 
+std::string refusal(const PenaltyParams& penalties) {
+  return test::message_of<std::invalid_argument>([&] { check_penalties(penalties); });
+}
+
 const std::string kAccepted = "<no exception>";
+constexpr RandomSource kSource{0, 0, 0};
 
 TEST(parameters_out_of_range_are_refused_by_rule_and_value) {
-  const auto temperature = [](double value) { return refusal(FilterParams{{value}, {0}, {1.0}, {0.0}}); };
+  const auto temperature = [](double value) { return refusal(params_of(value, 0, 1.0, 0.0)); };
   CHECK_EQUAL(temperature(-0.5), "temperature must be finite and >= 0, got -0.5");
   CHECK_EQUAL(temperature(HUGE_VAL), "temperature must be finite and >= 0, got inf");
   CHECK_EQUAL(temperature(std::nan("")), "temperature must be finite and >= 0, got nan");
-  const auto top_k = [](std::int64_t value) { return refusal(FilterParams{{1.0}, {value}, {1.0}, {0.0}}); };
+  const auto top_k = [](std::int64_t value) { return refusal(params_of(1.0, value, 1.0, 0.0)); };
   CHECK_EQUAL(top_k(-1), "top_k must be >= 0, got -1");
-  const auto top_p = [](double value) { return refusal(FilterParams{{1.0}, {0}, {value}, {0.0}}); };
+  const auto top_p = [](double value) { return refusal(params_of(1.0, 0, value, 0.0)); };
   CHECK_EQUAL(top_p(0.0), "top_p must be in (0, 1], got 0");
   CHECK_EQUAL(top_p(1.5), "top_p must be in (0, 1], got 1.5");
   CHECK_EQUAL(top_p(-std::nan("")), "top_p must be in (0, 1], got nan");
-  const auto min_p = [](double value) { return refusal(FilterParams{{1.0}, {0}, {1.0}, {value}}); };
+  const auto min_p = [](double value) { return refusal(params_of(1.0, 0, 1.0, value)); };
   CHECK_EQUAL(min_p(-0.1), "min_p must be in [0, 1], got -0.1");
   CHECK_EQUAL(min_p(1.0000001), "min_p must be in [0, 1], got 1.0000001");
 }
 
 TEST(parameters_at_their_bounds_are_accepted) {
   for (const double temperature : {0.0, -0.0, DBL_TRUE_MIN, DBL_MAX}) {
-    CHECK_EQUAL(refusal(FilterParams{{temperature}, {0}, {1.0}, {0.0}}), kAccepted);
+    CHECK_EQUAL(refusal(params_of(temperature, 0, 1.0, 0.0)), kAccepted);
   }
   for (const double share : {DBL_TRUE_MIN, 1.0}) {
-    CHECK_EQUAL(refusal(FilterParams{{1.0}, {INT64_MAX}, {share}, {share}}), kAccepted);
+    CHECK_EQUAL(refusal(params_of(1.0, INT64_MAX, share, share)), kAccepted);
   }
 }
 
@@ -111,7 +125,7 @@ TEST(a_bias_is_finite_or_minus_infinity) {
 
 TEST(steps_have_the_tolerances_of_the_contract) {
   const auto steps = [](double top_p, double min_p, std::int64_t top_k = 0) {
-    return steps_of(FilterParams{{0.7}, {top_k}, {top_p}, {min_p}}, 0, 100);
+    return steps_of(params_of(0.7, top_k, top_p, min_p), kSource, 0, 100);
   };
   CHECK_EQUAL(steps(0.5, 0.25).temperature, 0.7);
   CHECK_EQUAL(steps(0.5, 0.25).top_p_share, 0.5 - 0x1p-22);
@@ -123,7 +137,7 @@ TEST(steps_have_the_tolerances_of_the_contract) {
 }
 
 TEST(top_k_of_the_whole_vocabulary_is_off) {
-  const auto top_k = [](std::int64_t k) { return steps_of(FilterParams{{1.0}, {k}, {1.0}, {0.0}}, 0, 100).top_k; };
+  const auto top_k = [](std::int64_t k) { return steps_of(params_of(1.0, k, 1.0, 0.0), kSource, 0, 100).top_k; };
   CHECK_EQUAL(top_k(0), 0);
   CHECK_EQUAL(top_k(99), 99);
   CHECK_EQUAL(top_k(100), 0);
@@ -134,8 +148,71 @@ TEST(steps_are_those_of_the_row) {
   const std::array<double, 2> temperatures{0.0, 2.0};
   FilterParams params;
   params.temperature.values = temperatures.data();
-  CHECK_EQUAL(steps_of(params, 0, 10).temperature, 0.0);
-  CHECK_EQUAL(steps_of(params, 1, 10).temperature, 2.0);
+  CHECK_EQUAL(steps_of(params, kSource, 0, 10).temperature, 0.0);
+  CHECK_EQUAL(steps_of(params, kSource, 1, 10).temperature, 2.0);
+}
+
+TEST(only_steps_that_can_change_something_are_ordered) {
+  FilterParams params;
+  CHECK_EQUAL(steps_of(params, kSource, 0, 10).order.count, 0);
+  params.min_p.value = 0.1;
+  params.temperature.value = 0.5;
+  params.eta_cutoff.value = 0.01;
+  const StepOrder order = steps_of(params, kSource, 0, 10).order;
+  const std::vector<Step> expected{Step::kTemperature, Step::kMinP, Step::kEta};
+  CHECK(std::vector<Step>(order.begin(), order.end()) == expected);
+}
+
+TEST(xtc_acts_as_often_as_it_says) {
+  FilterParams params;
+  params.xtc_probability.value = 0.25;
+  int acted = 0;
+  for (std::uint32_t step = 0; step < 4000; ++step) acted += steps_of(params, {7, 3, step}, 0, 10).order.count;
+  CHECK(acted > 880 && acted < 1120);  // 4.4 standard deviations
+  params.xtc_probability.value = 1.0;
+  CHECK_EQUAL(steps_of(params, kSource, 0, 10).order.count, 1);
+}
+
+TEST(an_order_of_steps_is_spelled_by_names) {
+  const auto order = [](const std::vector<std::string>& names) {
+    const StepOrder steps = parse_steps(names);
+    return std::vector<Step>(steps.begin(), steps.end());
+  };
+  CHECK((order({"mask", "penalties", "min_p", "temperature"}) == std::vector<Step>{Step::kMinP, Step::kTemperature}));
+  CHECK((order({"top_k_top_p"}) == std::vector<Step>{Step::kTopKTopP}));
+  CHECK(order({}).empty());
+  const auto refused = [](const std::vector<std::string>& names) {
+    return test::message_of<std::invalid_argument>([&] { parse_steps(names); });
+  };
+  CHECK_EQUAL(refused({"top_q"}), "steps must be names of steps, got 'top_q'");
+  CHECK_EQUAL(refused({"top_k", "top_k"}), "steps must be distinct, got top_k twice");
+  CHECK_EQUAL(refused({"top_k", "mask"}), "steps must begin with mask, bias, penalties in this order, got mask later");
+  CHECK_EQUAL(refused({"bias", "mask"}), "steps must begin with mask, bias, penalties in this order, got mask later");
+  CHECK_EQUAL(refused({"top_k_top_p", "top_p"}), "steps must have either top_k_top_p or top_k and top_p, got both");
+}
+
+TEST(a_step_that_is_used_must_be_ordered) {
+  FilterParams params;
+  params.top_p.value = 0.5;
+  params.steps = parse_steps({"temperature", "top_k"});
+  CHECK_EQUAL(refusal(params), "steps must name every step that is used, got no top_p");
+  params.steps = parse_steps({"top_k_top_p"});
+  CHECK_EQUAL(refusal(params), kAccepted);
+}
+
+TEST(penalties_out_of_range_are_refused_by_rule_and_value) {
+  PenaltyParams penalties;
+  CHECK_EQUAL(refusal(penalties), kAccepted);
+  penalties.repetition.value = 0.0;
+  CHECK_EQUAL(refusal(penalties), "repetition_penalty must be finite and > 0, got 0");
+  penalties = {};
+  penalties.dry_base.value = 0.5;
+  CHECK_EQUAL(refusal(penalties), "dry_base must be finite and >= 1, got 0.5");
+  penalties = {};
+  penalties.min_tokens.value = 3;
+  CHECK_EQUAL(refusal(penalties), "eos_token_id must be given where min_tokens is above 0, got None");
+  penalties.eos_tokens = {2};
+  CHECK_EQUAL(refusal(penalties), kAccepted);
 }
 
 TEST(every_reason_has_its_words) {
