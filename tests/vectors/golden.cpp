@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdio>
 #include <sstream>
-#include <stdexcept>
 
 namespace tokendraw::test {
 namespace {
@@ -36,27 +35,29 @@ float bell(std::uint32_t word) {
   return static_cast<float>(static_cast<std::int32_t>((word & 0xffffu) + (word >> 16)) - 65535);
 }
 
-float peaked(std::uint32_t word) {
-  const std::uint64_t half = word >> 16;
-  return static_cast<float>(half * half >> 18) * 0x1p-6f;
-}
+/// A logit as a function of its word, its token, and the one token that "alone" leaves.
+using Shape = float (*)(std::uint32_t word, std::int64_t token, std::int64_t alone);
 
-/// A logit as a function of its word and its token.
-float logit_of(const std::string& shape, std::uint32_t word, std::int64_t token, std::int64_t alone) {
-  if (shape == "flat") return static_cast<float>(word >> 16) * 0x1p-14f;
-  if (shape == "bell") return bell(word) * 0x1p-13f;
-  if (shape == "peaked") return peaked(word);
-  if (shape == "model") return bell(word) * 0x1p-14f + (word % 509 == 0 ? 12.0f : 0.0f);
-  if (shape == "tied") return static_cast<float>(word & 3) - 2.0f;
-  if (shape == "equal") return 0.75f;
-  if (shape == "holes") return word % 3 == 0 && token > 0 ? -HUGE_VALF : bell(word) * 0x1p-13f;
-  if (shape == "large") return bell(word) * 0x1p10f;
-  if (shape == "huge") return bell(word) * 0x1p112f;
-  if (shape == "tiny") return bell(word) * 0x1p-149f;
-  if (shape == "zeros") return (word & 1) != 0 ? -0.0f : 0.0f;
-  if (shape == "alone") return token == alone ? 1.5f : -HUGE_VALF;
-  throw std::invalid_argument("no shape is called " + shape);
-}
+const std::map<std::string, Shape> kShapes{
+    {"flat", [](std::uint32_t word, std::int64_t, std::int64_t) { return static_cast<float>(word >> 16) * 0x1p-14f; }},
+    {"bell", [](std::uint32_t word, std::int64_t, std::int64_t) { return bell(word) * 0x1p-13f; }},
+    {"peaked",
+     [](std::uint32_t word, std::int64_t, std::int64_t) {
+       const std::uint64_t half = word >> 16;
+       return static_cast<float>(half * half >> 18) * 0x1p-6f;
+     }},
+    {"model", [](std::uint32_t word, std::int64_t,
+                 std::int64_t) { return bell(word) * 0x1p-14f + (word % 509 == 0 ? 12.0f : 0.0f); }},
+    {"tied", [](std::uint32_t word, std::int64_t, std::int64_t) { return static_cast<float>(word & 3) - 2.0f; }},
+    {"equal", [](std::uint32_t, std::int64_t, std::int64_t) { return 0.75f; }},
+    {"holes", [](std::uint32_t word, std::int64_t token,
+                 std::int64_t) { return word % 3 == 0 && token > 0 ? -HUGE_VALF : bell(word) * 0x1p-13f; }},
+    {"large", [](std::uint32_t word, std::int64_t, std::int64_t) { return bell(word) * 0x1p10f; }},
+    {"huge", [](std::uint32_t word, std::int64_t, std::int64_t) { return bell(word) * 0x1p112f; }},
+    {"tiny", [](std::uint32_t word, std::int64_t, std::int64_t) { return bell(word) * 0x1p-149f; }},
+    {"zeros", [](std::uint32_t word, std::int64_t, std::int64_t) { return (word & 1) != 0 ? -0.0f : 0.0f; }},
+    {"alone", [](std::uint32_t, std::int64_t token, std::int64_t alone) { return token == alone ? 1.5f : -HUGE_VALF; }},
+};
 
 /// Cut to the eleven bits of a float16; zero, -inf, or a normal number of both types.
 std::uint16_t to_float16(float x) {
@@ -137,9 +138,11 @@ std::string GoldenRow::choice(const std::string& column, std::int64_t index, con
 
 /// One word per token of the row.
 std::vector<std::uint32_t> GoldenRow::words(const char* purpose) const {
+  const std::uint32_t tags[2] = {tag_of(purpose), tag_of(group_.name)};
   std::vector<std::uint32_t> all;
-  for (std::int64_t block = 0; block * 4 < vocab_; ++block) {
-    const PhiloxBlock four = block_of(group_, purpose, block, row_);
+  for (std::uint32_t block = 0; block * 4 < vocab_; ++block) {
+    const PhiloxBlock four =
+        philox4x32_10({{block, tags[0], tags[1], static_cast<std::uint32_t>(row_)}}, kKey[0], kKey[1]);
     all.insert(all.end(), four.word, four.word + 4);
   }
   all.resize(static_cast<std::size_t>(vocab_));
@@ -153,12 +156,12 @@ std::vector<double> GoldenRow::numbers(const char* column, const char* neutral) 
 }
 
 void GoldenRow::make_logits() {
-  const std::string shape = choice("shape", row_, "");
+  const Shape shape = kShapes.at(choice("shape", row_, ""));
   const std::vector<std::uint32_t> random = words("logits");
   const std::int64_t alone = block_of(group_, "alone", row_).word[0] % vocab_;
   std::vector<float> logits;
   for (std::int64_t token = 0; token < vocab_; ++token) {
-    logits.push_back(logit_of(shape, random[static_cast<std::size_t>(token)], token, alone));
+    logits.push_back(shape(random[static_cast<std::size_t>(token)], token, alone));
   }
   store(logits, random);
 }

@@ -12,7 +12,7 @@
 namespace tokendraw::test {
 
 /// Draws that share their logits, mask and bias.
-inline constexpr int kDrawsPerRow = 16;
+inline constexpr int kDrawsPerRow = 32;
 
 /// One line of golden.csv.
 struct GoldenGroup {

@@ -27,7 +27,7 @@ from tokendraw.reference import philox4x32_10
 SPECIFICATION = Path(__file__).with_name("golden.csv")
 TOKENS = Path(__file__).with_name("golden.npz")
 KEY = (0x746F6B65, 0x6E647277)
-DRAWS_PER_ROW = 16
+DRAWS_PER_ROW = 32
 # Columns of the specification that are no keyword of sample, and those that a row chooses for all of its draws.
 ABOUT = ("group", "draws", "hash")
 OF_ROWS = ("vocab", "shape", "dtype", "mask", "bias")
