@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One hundred thousand draws that no release may change without saying so under "Streams" in the CHANGELOG.
 
-golden.csv says what is drawn: a line per group; a cell lists what a row or a draw chooses among, an empty one nothing.
-Logits, masks, biases, choices and seeds come from Philox words by exact arithmetic, so that golden.h makes the same
-cases in C++ without this package, without NumPy and without libm. golden.npz holds the tokens of each group.
+golden.csv says what is drawn: a line per group; a cell lists what a row or a draw chooses among, an empty one
+nothing. Logits, masks, biases, choices and seeds come from Philox words by exact arithmetic, so that
+golden.cpp makes the same cases without this package, NumPy or libm. golden.npz holds the tokens.
 
-`python -m tests.vectors.golden` draws the groups that have no tokens yet; `--all` draws all of them anew. A new step is
-a column of its name and a group that uses it: the cases of the other groups do not change.
+`python -m tests.vectors.golden` draws the groups that have no tokens yet; `--all` draws all of them anew. A
+new step is a column of its name and a group that uses it: the cases of the other groups do not change.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SPECIFICATION = Path(__file__).with_name("golden.csv")
 TOKENS = Path(__file__).with_name("golden.npz")
 KEY = (0x746F6B65, 0x6E647277)
 DRAWS_PER_ROW = 32
-# Columns of the specification that are no keyword of sample, and those that a row chooses for all of its draws.
+# Columns that are no keyword of sample, and those that a row chooses for all of its draws.
 ABOUT = ("group", "draws", "hash")
 OF_ROWS = ("vocab", "shape", "dtype", "mask", "bias")
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
@@ -131,7 +131,7 @@ def logits_of(shape: str, words: Words, alone: Words) -> NDArray[np.float32]:
 
 
 def as_dtype(logits: NDArray[np.float32], words: Words, dtype: str) -> NDArray[Any]:
-    """Return the logits in another type: cut to the bits of a narrow one; more bits for float64, to be rounded off."""
+    """Return the logits in another type: cut to a narrow one's bits, or with more for float64 to round."""
     if dtype == "float64":
         more = (words * np.uint32(0x9E3779B1) >> 3).astype(np.uint64)
         pattern = logits.astype(np.float64).view(np.uint64)
@@ -247,7 +247,9 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="also those that are kept: a change of the stream")
     kept = {} if parser.parse_args().all else load()
     tokens = {group.name: kept[group.name] if group.name in kept else tokens_of(group) for group in groups()}
-    np.savez_compressed(TOKENS, **{name: values.astype(np.uint16) for name, values in tokens.items()})
+    np.savez_compressed(
+        TOKENS, allow_pickle=False, **{name: values.astype(np.uint16) for name, values in tokens.items()}
+    )
     with SPECIFICATION.open(newline="", encoding="ascii") as file:
         lines = list(csv.DictReader(file))
     with SPECIFICATION.open("w", newline="", encoding="ascii") as file:

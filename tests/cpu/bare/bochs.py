@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a static x86-64 program on a machine with AVX-512 that exists only as Bochs.
 
-`python tests/cpu/bare/bochs.py MACHINE PROGRAM [NAME=VALUE...] [ARGUMENT...]` prints what the program writes and ends
-with its status. MACHINE is the image that CMake's target bare_machine makes. Needs bochs, bochsbios, vgabios and
-bochs-term; a few hundred million instructions take some seconds.
+`python tests/cpu/bare/bochs.py MACHINE PROGRAM [NAME=VALUE...] [ARGUMENT...]` prints what the program writes
+and ends with its status. MACHINE is the image that CMake's target bare_machine makes. Needs Debian's bochs,
+bochsbios, vgabios and bochs-term, which run some thirty million instructions a second.
 """
 
+import contextlib
 import os
 import pty
 import re
@@ -56,7 +57,12 @@ def boot(folder: Path) -> str:
     command = ["bochs", "-q", "-f", "configuration", "-rc", "commands"]
     ours, terminal = pty.openpty()
     bochs = subprocess.Popen(
-        command, cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"TERM": "xterm"}
+        command,
+        cwd=folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=os.environ | {"TERM": "xterm"},
     )
     os.close(terminal)
     os.set_blocking(ours, False)
@@ -64,10 +70,8 @@ def boot(folder: Path) -> str:
     said = ""
     while bochs.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-        try:
+        with contextlib.suppress(OSError):
             os.read(ours, 1 << 16)  # or it would wait for its display
-        except OSError:
-            pass
         said = log.read_text(errors="replace") if log.exists() else ""
         if re.search(r"Shutdown port|triple fault|no resolution", said):
             break
