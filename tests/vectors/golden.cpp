@@ -100,6 +100,8 @@ std::vector<GoldenGroup> parse_golden(const std::string& csv) {
         group.name = cells[i];
       } else if (names[i] == "hash") {
         group.hash = cells[i];
+      } else if (names[i] == "first_hash") {
+        group.first_hash = cells[i];
       } else if (names[i] == "draws") {
         group.draws = std::stoll(cells[i]);
       } else if (!cells[i].empty()) {
