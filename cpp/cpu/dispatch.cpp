@@ -33,6 +33,8 @@ std::vector<Isa> find_isas() {
 #if defined(__x86_64__)
   if (has_avx2()) isas.push_back({"avx2", &kAvx2Kernels});
   if (has_avx512()) isas.push_back({"avx512", &kAvx512Kernels});
+#elif defined(__aarch64__)
+  isas.push_back({"neon", &kNeonKernels});  // part of the architecture: nothing to ask
 #endif
   return isas;
 }

@@ -12,6 +12,7 @@ namespace tokendraw::cpu {
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+extern const Kernels kNeonKernels;
 
 struct Isa {
   const char* name;
