@@ -8,9 +8,9 @@
 namespace tokendraw::bindings {
 namespace {
 
-constexpr std::array<const char*, kKeywords> kNames{"temperature", "top_k",      "top_p",   "min_p", "mask", "bias",
-                                                    "params",      "on_invalid", "threads", "out",   "seed", "stream",
-                                                    "step",        "logprobs",   "logits",  "k"};
+constexpr std::array<const char*, kKeywords> kNames{"temperature", "top_k",      "top_p",   "min_p", "mask",  "bias",
+                                                    "params",      "on_invalid", "threads", "out",   "seed",  "stream",
+                                                    "step",        "logprobs",   "logits",  "k",     "scores"};
 
 }  // namespace
 

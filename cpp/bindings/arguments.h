@@ -31,6 +31,7 @@ enum Keyword : int {
   kKeyLogprobs,
   kKeyLogits,
   kKeyK,
+  kKeyScores,
   kKeywords,
 };
 

@@ -24,19 +24,15 @@ RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
 RowStatus Row::scan(Scan what) {
   work.summaries.resize(tiles());
   work.sums.resize(tiles());
-  bool finite = false;
-  if (what == Scan::kSums) {
-    finite = kernels.scan_sums(view, scale, work.summaries.data());
-  } else {
-    float* groups = nullptr;
-    if (what == Scan::kGroupMaxima) {
-      work.group_max.resize(tiles() * kGroupsPerTile);
-      groups = work.group_max.data();
-    }
-    finite = kernels.scan_max(view, work.summaries.data(), groups);
+  float* groups = nullptr;
+  if (what == Scan::kGroupMaxima || what == Scan::kSumsAndGroupMaxima) {
+    work.group_max.resize(tiles() * kGroupsPerTile);
+    groups = work.group_max.data();
   }
+  has_sums_ = what == Scan::kSums || what == Scan::kSumsAndGroupMaxima;
+  const bool finite = has_sums_ ? kernels.scan_sums(view, scale, work.summaries.data(), groups)
+                                : kernels.scan_max(view, work.summaries.data(), groups);
   if (!finite) return fault_of(kernels, view, work.tile);
-  has_sums_ = what == Scan::kSums;
   max_ = work.summaries[0].max;
   for (const TileSummary& summary : work.summaries) max_ = larger(summary.max, max_);
   if (max_ < -FLT_MAX) return RowStatus::kNothingLeft;

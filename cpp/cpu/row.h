@@ -9,7 +9,7 @@
 
 namespace tokendraw::cpu {
 
-enum class Scan : std::uint8_t { kMaxima, kGroupMaxima, kSums };
+enum class Scan : std::uint8_t { kMaxima, kGroupMaxima, kSums, kSumsAndGroupMaxima };
 
 class Row {
  public:

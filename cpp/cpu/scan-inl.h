@@ -123,8 +123,8 @@ static bool scan_max(const RowView& row, TileSummary* summaries, float* group_ma
 
 /// False if the tile's largest score is no number or infinite.
 template <class Element>
-TOKENDRAW_INLINE bool summarize_tile(const Element* elements, int count, const Scale& scale, TileSummary* summary) {
-  float groups[kGroupsPerTile];
+TOKENDRAW_INLINE bool summarize_tile(const Element* elements, int count, const Scale& scale, TileSummary* summary,
+                                     float* groups) {
   summary->sum = 0.0;
   if (!finish_maxima(tile_maxima(elements, count), groups, &summary->max)) return false;
   if (summary->max == kMinusInfinity) return true;
@@ -132,13 +132,15 @@ TOKENDRAW_INLINE bool summarize_tile(const Element* elements, int count, const S
   return true;
 }
 
-// row [vocab] -> summaries [tiles]
-static bool scan_sums(const RowView& row, const Scale& scale, TileSummary* summaries) {
+// row [vocab] -> summaries [tiles], group_max [tiles, kGroupsPerTile]
+static bool scan_sums(const RowView& row, const Scale& scale, TileSummary* summaries, float* group_max) {
   return with_source(row, [&](auto source) {
+    float unused[kGroupsPerTile];
     bool valid = true;
     for (std::int64_t tile = 0; tile < count_tiles(row.vocab); ++tile) {
+      float* groups = group_max ? group_max + tile * kGroupsPerTile : unused;
       valid &= visit_tile(row, source, tile, [&](const auto* elements, int count) TOKENDRAW_INLINED {
-        valid &= summarize_tile(elements, count, scale, &summaries[tile]);
+        valid &= summarize_tile(elements, count, scale, &summaries[tile], groups);
       });
     }
     return valid;

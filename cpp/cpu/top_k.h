@@ -6,8 +6,9 @@
 
 namespace tokendraw::cpu {
 
-/// Leaves the first min(k, finite tokens) of the order in `found`, in no particular order; k > 0.
-/// The row was scanned with kGroupMaxima. Reads again only tiles that can hold one of them; O(k) memory.
-void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found);
+/// Leaves the first min(k, finite tokens) of the order in `found`, in no particular order; k > 0. Scores below `floor`,
+/// which is at most the row's largest, are not looked for.
+/// The row was scanned with its group maxima. Reads again only tiles that can hold one of them; O(k) memory.
+void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found, float floor = -FLT_MAX);
 
 }  // namespace tokendraw::cpu

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/continuation.h"
 #include "cpu/kernels.h"
 
 namespace tokendraw::cpu {
@@ -49,6 +50,8 @@ struct Workspace {
   Buffer<Candidate> listed;      // the kept tokens of a short row, in the total order
   Buffer<Candidate> candidates;  // whatever a selection is narrowing
   Buffer<Candidate> by_token;
+  Buffer<std::int32_t> beams;          // of one prompt, in the order in which they are read
+  Buffer<Continuation> continuations;  // the best so far
   Buffer<float> scores;
   Buffer<float> weights;
   alignas(64) float tile[kTile];

@@ -21,6 +21,9 @@ std::string counter_rule(std::string_view name);
 /// bias.
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);
 
+/// Cumulative scores of beams are finite or -inf.
+void check_scores(const double* scores, std::int64_t rows);
+
 /// Needs checked parameters.
 RowSteps steps_of(const FilterParams& params, std::int64_t row, std::int64_t vocab);
 

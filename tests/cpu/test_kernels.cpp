@@ -221,7 +221,10 @@ Answers ask(const Kernels& kernels, const Question& question) {
   answers.note("scan_max groups", groups.data(), tiles * cpu::kGroupsPerTile);
   Guarded<TileSummary> summaries(tiles);
   CHECK_EQUAL(kernels.scan_max(row, summaries.data(), nullptr), answers.maxima_valid);
-  answers.sums_valid = kernels.scan_sums(row, scale, summaries.data());
+  answers.sums_valid = kernels.scan_sums(row, scale, summaries.data(), nullptr);
+  Guarded<TileSummary> whole(tiles);
+  Guarded<float> whole_groups(tiles * cpu::kGroupsPerTile);
+  CHECK_EQUAL(kernels.scan_sums(row, scale, whole.data(), whole_groups.data()), answers.sums_valid);
   answers.note("valid", &answers.maxima_valid, 1);
   answers.note("valid", &answers.sums_valid, 1);
   if (!answers.sums_valid) {
@@ -232,6 +235,11 @@ Answers ask(const Kernels& kernels, const Question& question) {
     answers.max.push_back(summaries[tile].max);
     answers.sums.push_back(summaries[tile].sum);
     answers.note("scan_max", &maxima[tile].max, 1);
+  }
+  const std::size_t group_bytes = tiles * cpu::kGroupsPerTile * sizeof(float);
+  CHECK_EQUAL(std::memcmp(whole_groups.data(), groups.data(), group_bytes), 0);
+  for (std::size_t tile = 0; tile < tiles; ++tile) {
+    CHECK(whole[tile].max == summaries[tile].max && whole[tile].sum == summaries[tile].sum);
   }
   answers.note("scan_sums max", answers.max.data(), tiles);
   answers.note("scan_sums sum", answers.sums.data(), tiles);
