@@ -13,9 +13,9 @@ namespace {
 float floor_of_top_k(const Row& row, std::int64_t k, float floor) {
   const Buffer<float>& groups = row.work.group_max;
   const auto count_from = [&](float from) { return row.kernels.count_at_least(groups.data(), groups.size(), from); };
+  if (count_from(floor) < k) return floor;
   float low = row.max();
   for (const float group : groups) low = group < low && group >= floor ? group : low;
-  if (count_from(low) < k) return floor;
   float high = row.max();
   constexpr int kRounds = 14;
   for (int round = 0; round < kRounds; ++round) {
