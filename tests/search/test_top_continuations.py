@@ -124,17 +124,15 @@ def by_sorting(rows: list[list[float]], starts: list[float], k: int) -> list[tup
 def test_against_sorting(beams: int, vocab: int, isa: str) -> None:
     random = generator(beams, vocab)
     for k in (1, 2, beams * vocab // 3 + 1, beams * vocab + 3):
-        # Multiples of 1/1024 that differ: no two sums are as near as an error.
-        logits = random.normal(0, 2, (beams, vocab)).round(3).astype(np.float32)
+        # Few values in a row, so that many of its tokens tie; no two rows have sums as near as an error.
+        logits = random.normal(0, 2, (beams, vocab)).round(1).astype(np.float32)
         logits[random.random((beams, vocab)) < 0.1] = -np.inf
         logits[:, 0] = 0.5
         starts = random.normal(-5, 1, beams)
         expected = by_sorting(logits.tolist(), starts.tolist(), k)
         values, parents, tokens = td.top_continuations(logits, starts, k)
-        found = list(zip(parents.tolist(), tokens.tolist(), strict=True))
-        assert found[: len(expected)] == [place for _, *place in map(list, expected)] or check(
-            logits, starts, k
-        )
+        places = [[beam, token] for _, beam, token in expected] + [[-1, -1]] * (k - len(expected))
+        assert np.array_equal(np.stack([parents, tokens], axis=1), places)
         np.testing.assert_allclose(values[: len(expected)], [score for score, _, _ in expected], 1e-6, 1e-6)
 
 
@@ -248,13 +246,12 @@ def test_prompts_do_not_touch_each_other(isa: str) -> None:
         assert_same(alone, tuple(column[prompt] for column in best))
 
 
-@pytest.mark.parametrize("prompts", [1, 2, 3])
-@pytest.mark.parametrize("width", [1, 2, 9, 31])
+@pytest.mark.parametrize(("prompts", "width"), [(1, 1), (1, 2), (1, 9), (1, 31), (2, 9), (3, 3)])
 def test_threads(prompts: int, width: int, isa: str) -> None:
     """Shared by beams where there are fewer prompts than threads: every k, every share, one answer."""
     logits = generator(11).integers(-300, 300, (prompts, width, 70000)).astype(np.float32) / 32
     scores = -generator(12).integers(0, 4, (prompts, width)).astype(np.float64)
-    for k in (1, 8, 3000):
+    for k in (8, 3000):
         alone = td.top_continuations(logits, scores, k, threads=1)
         for threads in (2, 3, 7):
             assert_same(td.top_continuations(logits, scores, k, threads=threads), alone)
@@ -274,7 +271,7 @@ def test_many_beams(isa: str) -> None:
     random = generator(13)
     logits = random.normal(0, 3, (1200, 700)).astype(np.float32)
     for scores in (np.sort(random.normal(-20, 3, 1200)), -np.arange(1200.0), np.zeros(1200)):
-        for k in (1, 1200, 2400):
+        for k in (1, 2400):
             check(logits, scores, k)
 
 
