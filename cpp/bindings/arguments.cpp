@@ -49,6 +49,7 @@ constexpr std::array<const char*, kKeywords> kNames{
     "logprobs",
     "logits",
     "k",
+    "scores",
 };
 
 }  // namespace

@@ -55,6 +55,7 @@ enum Keyword : int {
   kKeyLogprobs,
   kKeyLogits,
   kKeyK,
+  kKeyScores,
   kKeywords,
 };
 

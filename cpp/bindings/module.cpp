@@ -9,5 +9,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bindings::bind_info(module);
   bindings::bind_draw(module);
   bindings::bind_filters(module);
+  bindings::bind_search(module);
   bindings::bind_arrays(module);
 }

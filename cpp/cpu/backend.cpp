@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <optional>
 #include <vector>
 
+#include "cpu/beam.h"
 #include "cpu/draw.h"
 #include "cpu/float_environment.h"
 #include "cpu/isa.h"
@@ -55,11 +57,15 @@ std::vector<Workspace>& workspaces(int threads) {
   return kept;
 }
 
+int useful_threads(const Request& request) {
+  const std::int64_t useful = request.logits.rows * request.logits.vocab / kLogitsPerThread;
+  return static_cast<int>(std::clamp<std::int64_t>(useful, 1, request.threads));
+}
+
 /// work(workspace, view, row) for every row of the request.
 template <class Work>
 void for_each_view(const Request& request, const Work& work) {
-  const std::int64_t useful = request.logits.rows * request.logits.vocab / kLogitsPerThread;
-  const int threads = static_cast<int>(std::clamp<std::int64_t>(useful, 1, request.threads));
+  const int threads = useful_threads(request);
   std::vector<Workspace>& spaces = workspaces(threads);
   const auto run = [&](int worker, std::int64_t row) {
     const FloatEnvironment environment;
@@ -131,6 +137,90 @@ void write_row(Kept& kept, Transform transform, float* out) {
   }
 }
 
+/// The beams of prompts, read by one thread or shared out among several where there are fewer prompts than threads.
+class BeamStep {
+ public:
+  BeamStep(const Request& request, const Beams& beams, const ContinuationOutputs& out, RowStatus* status)
+      : request_(request), beams_(beams), out_(out), status_(status), threads_(useful_threads(request)) {
+    const std::int64_t wanted = (threads_ + beams.prompts - 1) / std::max<std::int64_t>(beams.prompts, 1);
+    shares_ = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(beams.width, 1));
+  }
+
+  void run() {
+    if (shares_ > 1) return run_shares(beams_.prompts * shares_);
+    std::vector<Workspace>& spaces = workspaces(threads_);
+    for_each(spaces, beams_.prompts, [&](Workspace& work, std::int64_t prompt) {
+      BestContinuations best = read(prompt, 0, work, work.continuations);
+      write(best, prompt);
+    });
+  }
+
+ private:
+  /// Each share leaves its best in a workspace of its own; one more is for the merged ones.
+  void run_shares(std::int64_t items) {
+    std::vector<Workspace>& spaces = workspaces(std::max(threads_, static_cast<int>(items) + 1));
+    std::vector<std::optional<BestContinuations>> found(static_cast<std::size_t>(items));
+    for_each(spaces, items, [&](Workspace& work, std::int64_t item) {
+      Buffer<Continuation>& list = spaces[static_cast<std::size_t>(item)].continuations;
+      found[static_cast<std::size_t>(item)].emplace(read(item / shares_, item % shares_, work, list));
+    });
+    const FloatEnvironment environment;
+    for (std::int64_t prompt = 0; prompt < beams_.prompts; ++prompt) {
+      Buffer<Continuation>& list = spaces[static_cast<std::size_t>(items)].continuations;
+      BestContinuations best(out_.k, beams_.width, request_.logits.vocab, list);
+      for (std::int64_t share = 0; share < shares_; ++share) {
+        best.merge(*found[static_cast<std::size_t>(prompt * shares_ + share)]);
+      }
+      write(best, prompt);
+    }
+  }
+
+  /// work(workspace, item), each under our own floating-point mode.
+  template <class Work>
+  void for_each(std::vector<Workspace>& spaces, std::int64_t items, const Work& work) {
+    const auto run = [&](int worker, std::int64_t item) {
+      const FloatEnvironment environment;
+      work(spaces[static_cast<std::size_t>(worker)], item);
+    };
+    if (threads_ == 1) {
+      for (std::int64_t item = 0; item < items; ++item) run(0, item);
+    } else {
+      for_each_row(items, threads_, run);
+    }
+  }
+
+  BestContinuations read(std::int64_t prompt, std::int64_t share, Workspace& work, Buffer<Continuation>& list) {
+    const Kernels& kernels = *active_isa().kernels;
+    const double* scores = beams_.scores + prompt * beams_.width;
+    order_beams(scores, beams_.width, share, shares_, work.beams);
+    BestContinuations best(out_.k, work.beams.size(), request_.logits.vocab, list);
+    for (const std::int32_t beam : work.beams) {
+      const std::int64_t index = prompt * beams_.width + beam;
+      const RowView view = view_row(request_, index);
+      Row row(kernels, view, work);
+      status_[index] = row.scan(Scan::kSumsAndGroupMaxima);
+      if (status_[index] == RowStatus::kValid) best.add(row, scores[beam], beam);
+    }
+    return best;
+  }
+
+  void write(BestContinuations& best, std::int64_t prompt) {
+    const RowStatus* first = status_ + prompt * beams_.width;
+    const bool valid = std::all_of(first, first + beams_.width, [](RowStatus row) { return row == RowStatus::kValid; });
+    if (valid) return best.write(out_, prompt);
+    std::fill_n(out_.scores + prompt * out_.k, out_.k, kNan);
+    std::fill_n(out_.parents + prompt * out_.k, out_.k, -1);
+    std::fill_n(out_.tokens + prompt * out_.k, out_.k, -1);
+  }
+
+  const Request& request_;
+  const Beams& beams_;
+  const ContinuationOutputs& out_;
+  RowStatus* const status_;
+  const int threads_;
+  std::int64_t shares_ = 1;
+};
+
 class CpuBackend final : public Backend {
  public:
   void draw(const Request& request, const DrawOutputs& out, RowStatus* status) override {
@@ -186,6 +276,12 @@ class CpuBackend final : public Backend {
         tokens[row * k + i] = best[i].token;
       }
     });
+  }
+
+  void top_continuations(const Request& request, const Beams& beams, const ContinuationOutputs& out,
+                         RowStatus* status) override {
+    std::fill_n(status, request.logits.rows, RowStatus::kValid);  // of the beams that are not read
+    BeamStep(request, beams, out, status).run();
   }
 };
 

@@ -37,8 +37,8 @@ struct Kernels {
   /// summaries[tile].max, and group_max [tiles, kGroupsPerTile] unless null. False if the logits hold NaN or +inf.
   bool (*scan_max)(const RowView& row, TileSpan tiles, TileSummary* summaries, float* group_max);
 
-  /// summaries[tile] whole. False if the logits hold NaN or +inf.
-  bool (*scan_sums)(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries);
+  /// summaries[tile] whole, and group_max as of scan_max. False if the logits hold NaN or +inf.
+  bool (*scan_sums)(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries, float* group_max);
 
   /// sums[tile] = what the kept tokens of the tile weigh, in the units of the tile.
   void (*cut_sums)(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries, Cutoff cutoff,

@@ -26,19 +26,16 @@ RowStatus Row::scan(Scan what) {
   const TileSpan all{0, tiles()};
   work.summaries.resize(tiles());
   work.sums.resize(tiles());
-  bool finite = false;
-  if (what == Scan::kSums) {
-    finite = kernels.scan_sums(view_, scale_, all, work.summaries.data());
-  } else {
-    float* groups = nullptr;
-    if (what == Scan::kGroupMaxima) {
-      work.group_max.resize(tiles() * kGroupsPerTile);
-      groups = work.group_max.data();
-    }
-    finite = kernels.scan_max(view_, all, work.summaries.data(), groups);
+  float* groups = nullptr;
+  if (what == Scan::kGroupMaxima || what == Scan::kSumsAndGroupMaxima) {
+    work.group_max.resize(tiles() * kGroupsPerTile);
+    groups = work.group_max.data();
   }
+  has_group_maxima_ = groups != nullptr;
+  has_sums_ = what == Scan::kSums || what == Scan::kSumsAndGroupMaxima;
+  const bool finite = has_sums_ ? kernels.scan_sums(view_, scale_, all, work.summaries.data(), groups)
+                                : kernels.scan_max(view_, all, work.summaries.data(), groups);
   if (!finite) return fault_of(kernels, view_, work.tile);
-  scanned_ = what;
   max_ = work.summaries[0].max;
   for (const TileSummary& summary : work.summaries) max_ = larger(summary.max, max_);
   if (max_ < -FLT_MAX) return RowStatus::kNothingLeft;
@@ -50,7 +47,7 @@ void Row::set_temperature(double temperature) {
   temperature_ = temperature;
   scale_ = make_scale(temperature);
   reference_ = reference_of(max_, scale_);
-  if (scanned_ == Scan::kSums) scanned_ = Scan::kMaxima;  // the sums were of another temperature
+  has_sums_ = false;
 }
 
 void Row::remove(const Removal& removal) {
@@ -88,7 +85,7 @@ double Row::factor_of(std::int64_t tile) const {
 
 double Row::mass(Cutoff cutoff) {
   const bool whole =
-      scanned_ == Scan::kSums && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
+      has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
   if (!whole) kernels.cut_sums(view_, scale_, {0, tiles()}, work.summaries.data(), cutoff, work.sums.data());
   double total = 0.0;
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {

@@ -9,7 +9,7 @@
 
 namespace tokendraw::cpu {
 
-enum class Scan : std::uint8_t { kMaxima, kGroupMaxima, kSums };
+enum class Scan : std::uint8_t { kMaxima, kGroupMaxima, kSums, kSumsAndGroupMaxima };
 
 class Row {
  public:
@@ -28,7 +28,7 @@ class Row {
   std::int64_t tiles() const { return count_tiles(view_.vocab); }
   double temperature() const { return temperature_; }
   float max() const { return max_; }
-  bool has_group_maxima() const { return scanned_ == Scan::kGroupMaxima; }
+  bool has_group_maxima() const { return has_group_maxima_; }
   Candidate first() const;
 
   /// The last token of the order that the cutoff keeps.
@@ -89,7 +89,8 @@ class Row {
   Scale scale_ = make_scale(1.0);
   float max_ = 0.0f;
   TileReference reference_{};
-  Scan scanned_ = Scan::kMaxima;
+  bool has_sums_ = false;
+  bool has_group_maxima_ = false;
 };
 
 /// The cutoff that keeps scores from `bound` on, and `first` whatever the bound.

@@ -136,9 +136,9 @@ static bool scan_max(const RowView& row, TileSpan tiles, TileSummary* summaries,
 
 /// False if the tile's largest score is no number or infinite.
 template <class Element>
-TOKENDRAW_INLINE bool find_max(const Element* elements, int count, float* max) {
-  float groups[kGroupsPerTile];
-  return finish_maxima(tile_maxima(elements, count), groups, max);
+TOKENDRAW_INLINE bool find_max(const Element* elements, int count, float* max, float* groups) {
+  float unused[kGroupsPerTile];
+  return finish_maxima(tile_maxima(elements, count), groups ? groups : unused, max);
 }
 
 template <class Element>
@@ -147,40 +147,47 @@ TOKENDRAW_INLINE double sum_below(const Element* elements, int count, const Scal
   return tile_sum(elements, count, weight_constants(reference_of(max, scale), scale));
 }
 
+TOKENDRAW_INLINE float* groups_of(float* group_max, std::int64_t tile) {
+  return group_max ? group_max + tile * kGroupsPerTile : nullptr;
+}
+
 /// The largest score of the next tile is found before this tile is summed: neither the end of its reduction nor memory
 /// is waited for.
 template <class Element>
 TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, const Element* logits, const Scale& scale, TileSpan tiles,
-                                   TileSummary* summaries) {
-  const TileRange first = range_of(row, tiles.begin);
-  bool valid = find_max(logits + first.begin, first.count, &summaries[tiles.begin].max);
-  for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
-    if (tile + 1 < tiles.end) {
-      const TileRange next = range_of(row, tile + 1);
-      valid &= find_max(logits + next.begin, next.count, &summaries[tile + 1].max);
+                                   TileSummary* summaries, float* group_max) {
+  bool valid = true;
+  for (std::int64_t ahead = tiles.begin; ahead <= tiles.end; ++ahead) {
+    if (ahead < tiles.end) {
+      const TileRange range = range_of(row, ahead);
+      valid &= find_max(logits + range.begin, range.count, &summaries[ahead].max, groups_of(group_max, ahead));
     }
-    const TileRange range = range_of(row, tile);
-    summaries[tile].sum = sum_below(logits + range.begin, range.count, scale, summaries[tile].max);
+    if (ahead == tiles.begin) continue;
+    TileSummary& summary = summaries[ahead - 1];
+    const TileRange range = range_of(row, ahead - 1);
+    summary.sum = sum_below(logits + range.begin, range.count, scale, summary.max);
   }
   return valid;
 }
 
 TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, EditedScores source, const Scale& scale, TileSpan tiles,
-                                   TileSummary* summaries) {
+                                   TileSummary* summaries, float* group_max) {
   bool valid = true;
   for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     TileSummary& summary = summaries[tile];
     valid &= visit_tile(row, source, tile, [&](const float* scores, int count) TOKENDRAW_INLINED {
-      valid &= find_max(scores, count, &summary.max);
+      valid &= find_max(scores, count, &summary.max, groups_of(group_max, tile));
       summary.sum = sum_below(scores, count, scale, summary.max);
     });
   }
   return valid;
 }
 
-// row [vocab] -> summaries [tiles]
-static bool scan_sums(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries) {
-  return with_source(row, [&](auto source) { return scan_sums_of(row, source, scale, tiles, summaries); });
+// row [vocab] -> summaries [tiles], group_max [tiles, kGroupsPerTile]
+static bool scan_sums(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries,
+                      float* group_max) {
+  return with_source(row,
+                     [&](auto source) { return scan_sums_of(row, source, scale, tiles, summaries, group_max); });
 }
 
 }  // namespace

@@ -7,14 +7,15 @@
 namespace tokendraw::cpu {
 namespace {
 
-/// A lower bound of the k-th largest score: k groups have a maximum at least as large. Found by bisection between the
-/// extremes of the group maxima; any bound is right, a tight one leaves fewer candidates.
-float floor_of_top_k(const Row& row, std::int64_t k) {
+/// A lower bound, at least `floor`, of the k-th largest score if that is as large: k groups have a maximum at least as
+/// large. Found by bisection between the extremes of the group maxima; any bound is right, a tight one leaves fewer
+/// candidates.
+float floor_of_top_k(const Row& row, std::int64_t k, float floor) {
   const Buffer<float>& groups = row.work.group_max;
-  const auto count_from = [&](float floor) { return row.kernels.count_at_least(groups.data(), groups.size(), floor); };
+  const auto count_from = [&](float from) { return row.kernels.count_at_least(groups.data(), groups.size(), from); };
+  if (count_from(floor) < k) return floor;
   float low = row.max();
-  for (const float group : groups) low = group < low && group >= -FLT_MAX ? group : low;
-  if (count_from(low) < k) return -FLT_MAX;
+  for (const float group : groups) low = group < low && group >= floor ? group : low;
   float high = row.max();
   constexpr int kRounds = 14;
   for (int round = 0; round < kRounds; ++round) {
@@ -43,12 +44,12 @@ Candidate keep_best(Buffer<Candidate>& found, std::int64_t count, std::int64_t k
 
 }  // namespace
 
-void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found) {
+void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found, float floor) {
   if (!row.has_group_maxima()) row.scan(Scan::kGroupMaxima);
   k = std::min(k, row.view().vocab);
   const std::int64_t capacity = 2 * k + 2 * kTile;
   found.resize(capacity);
-  float floor = floor_of_top_k(row, k);
+  floor = floor_of_top_k(row, k, floor);
   std::int64_t count = 0;
   for (std::int64_t tile = 0;;) {
     count += row.kernels.collect(row.view(), row.work.summaries.data(), floor, FLT_MAX, &tile, found.data() + count,

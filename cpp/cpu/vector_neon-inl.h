@@ -51,12 +51,18 @@ TOKENDRAW_INLINE Vector load(const Bfloat16* from) {
 }
 TOKENDRAW_INLINE void store(float* to, Vector a) { vst1q_f32(to, a.v); }
 
-TOKENDRAW_INLINE Mask greater(Vector a, Vector b) { return {vcgtq_f32(a.v, b.v)}; }
+TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {vmvnq_u32(vcleq_f32(a.v, b.v))}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {vcgeq_f32(a.v, b.v)}; }
-TOKENDRAW_INLINE Mask is_nan(Vector a) { return {vmvnq_u32(vceqq_f32(a.v, a.v))}; }
+TOKENDRAW_INLINE Mask unordered(Vector a, Vector b) {
+  return {vmvnq_u32(vandq_u32(vceqq_f32(a.v, a.v), vceqq_f32(b.v, b.v)))};
+}
 TOKENDRAW_INLINE Mask no_lanes() { return {vdupq_n_u32(0)}; }
 TOKENDRAW_INLINE Mask either(Mask a, Mask b) { return {vorrq_u32(a.v, b.v)}; }
 TOKENDRAW_INLINE Vector select(Mask mask, Vector a, Vector b) { return Vector(vbslq_f32(mask.v, a.v, b.v)); }
+TOKENDRAW_INLINE Mask lanes_of(std::uint32_t bits) {
+  constexpr uint32x4_t kLaneBits = {1, 2, 4, 8};
+  return {vtstq_u32(vdupq_n_u32(bits), kLaneBits)};
+}
 TOKENDRAW_INLINE std::uint32_t bits(Mask mask) {
   constexpr uint32x4_t kLaneBits = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(mask.v, kLaneBits));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/continuation.h"
 #include "cpu/kernels.h"
 
 namespace tokendraw::cpu {
@@ -57,6 +58,8 @@ struct Workspace {
   Buffer<Candidate> listed;      // the kept tokens of a short row, by ascending token
   Buffer<Candidate> candidates;  // whatever a selection is narrowing
   Buffer<Candidate> ordered;     // the same in the total order
+  Buffer<std::int32_t> beams;          // of one prompt, in the order in which they are read
+  Buffer<Continuation> continuations;  // the best so far
   Buffer<float> scores;
   Buffer<float> weights;
   Buffer<TokenEvent> events;  // of the history

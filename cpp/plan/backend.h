@@ -22,6 +22,11 @@ class Backend {
   /// The first k tokens of the total order of every row: values, tokens [rows, k], -inf and -1 past the last.
   virtual void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens,
                      RowStatus* status) = 0;
+
+  /// The k best continuations of the beams of every prompt, in the order of core/continuation.h. A prompt with an
+  /// invalid row has NaN, -1 and -1 throughout.
+  virtual void top_continuations(const Request& request, const Beams& beams, const ContinuationOutputs& out,
+                                 RowStatus* status) = 0;
 };
 
 }  // namespace tokendraw

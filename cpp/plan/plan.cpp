@@ -224,6 +224,13 @@ void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
   }
 }
 
+void check_scores(const double* scores, std::int64_t rows) {
+  for (std::int64_t row = 0; row < rows; ++row) {
+    if (scores[row] < HUGE_VAL) continue;
+    throw std::invalid_argument("scores must be finite or -inf, got " + shown(scores[row]) + in_row(true, row));
+  }
+}
+
 RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab) {
   const double top_p = params.top_p[row];
   const double tolerance = params.top_p_exceeds ? kShareTolerance : -kShareTolerance;

@@ -35,6 +35,9 @@ std::string counter_rule(std::string_view name);
 /// bias.
 void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);
 
+/// Cumulative scores of beams are finite or -inf.
+void check_scores(const double* scores, std::int64_t rows);
+
 /// Needs checked parameters. `source` decides whether xtc acts.
 RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab);
 

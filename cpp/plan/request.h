@@ -139,4 +139,19 @@ struct KeptRow {
   std::vector<float> logprobs;
 };
 
+/// The beams of a step: `width` consecutive rows of logits are those of one prompt.
+struct Beams {
+  std::int64_t prompts = 0;
+  std::int64_t width = 0;          // below 2^31
+  const double* scores = nullptr;  // [prompts, width]; a beam at -inf is not read
+};
+
+/// [prompts, k], best first; -inf, -1 and -1 past the last.
+struct ContinuationOutputs {
+  std::int64_t k = 0;
+  float* scores = nullptr;
+  std::int32_t* parents = nullptr;  // beams within their prompt
+  std::int32_t* tokens = nullptr;
+};
+
 }  // namespace tokendraw

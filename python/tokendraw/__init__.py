@@ -12,6 +12,7 @@ from tokendraw._core import (
     log_softmax,
     sample,
     softmax,
+    top_continuations,
     top_k,
 )
 from tokendraw.errors import InvalidLogitsError
@@ -40,5 +41,6 @@ __all__ = [
     "sample",
     "softmax",
     "stream_generate",
+    "top_continuations",
     "top_k",
 ]

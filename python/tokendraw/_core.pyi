@@ -635,6 +635,26 @@ def top_k(
     threads: int | None = None,
 ) -> tuple[_ArrayT, _ArrayT]: ...
 
+# The arrays are of the kind of logits.
+@overload
+def top_continuations(
+    logits: Buffer,
+    scores: _Array,
+    k: SupportsIndex,
+    *,
+    on_invalid: _OnInvalid | None = None,
+    threads: int | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]: ...
+@overload
+def top_continuations(
+    logits: _ArrayT,
+    scores: _Array,
+    k: SupportsIndex,
+    *,
+    on_invalid: _OnInvalid | None = None,
+    threads: int | None = None,
+) -> tuple[_ArrayT, _ArrayT, _ArrayT]: ...
+
 # Private: for SamplingParams, and for tests.
 def _check_filters(
     *,

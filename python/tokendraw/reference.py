@@ -58,6 +58,7 @@ __all__ = [
     "select_xtc",
     "softmax",
     "start_row",
+    "top_continuations",
     "top_k",
     "total_order",
     "uniform",
@@ -1363,3 +1364,66 @@ def kept_set(
     kept = KeptSet(np.concatenate(tokens), np.concatenate(logprobs), np.cumsum(lengths))
     _refuse(faults, on_invalid, kept.tokens)
     return kept
+
+
+# --- Beams -------------------------------------------------------------------------------------------------
+
+
+def top_continuations(
+    logits: ArrayLike, scores: ArrayLike, k: int, *, on_invalid: OnInvalid = "raise"
+) -> tuple[Floats, NDArray[np.int32], NDArray[np.int32]]:
+    """Return scores, beams and tokens of the `k` best continuations of every prompt's beams.
+
+    A continuation scores `scores[beam] + log_softmax(logits[beam])[token]`. Equal scores rank by lower beam,
+    and those of one beam by the total order. Past the last one -inf, -1 and -1; a prompt with an invalid row
+    is NaN, -1 and -1. The rows of a beam at -inf are not looked at.
+
+    Parameters
+    ----------
+    logits : array_like, shape [..., beams, vocab]
+    scores : array_like, shape [..., beams]
+    k : int
+    on_invalid : {"raise", "mark"}
+
+    Examples
+    --------
+    >>> scores, parents, tokens = top_continuations(np.log([[6, 3, 1], [1, 8, 1]]), np.log([0.4, 0.5]), 3)
+    >>> np.exp(scores).round(3).tolist(), parents.tolist(), tokens.tolist()
+    ([0.4, 0.24, 0.12], [1, 0, 0], [1, 0, 1])
+    """
+    matrix, (*prompts, beams) = _matrix(logits)
+    count = int(np.prod(prompts))
+    best_scores = np.full((count, k), -np.inf)
+    parents, tokens = np.full((count, k), -1, dtype=np.int32), np.full((count, k), -1, dtype=np.int32)
+    faults: list[str] = []
+    for prompt, starts in enumerate(np.asarray(scores, dtype=np.float64).reshape(count, beams)):
+        rows = matrix[prompt * beams : (prompt + 1) * beams]
+        found = [_beam_fault(row, start) for row, start in zip(rows, starts, strict=True)]
+        faults += found
+        if any(found):
+            best_scores[prompt] = np.nan
+            continue
+        best = [column[:k] for column in _continuations(rows, starts)]
+        for result, column in zip((best_scores, parents, tokens), best, strict=True):
+            result[prompt, : len(column)] = column
+    shape = (*prompts, k)
+    _refuse(faults, on_invalid, tokens.reshape(shape))
+    return best_scores.reshape(shape), parents.reshape(shape), tokens.reshape(shape)
+
+
+def _beam_fault(logits: Logits, start: float) -> str:
+    if start == -np.inf:
+        return ""
+    return _fault(logits) or ("" if start_row(logits).kept.any() else "no finite score")
+
+
+def _continuations(rows: Logits, starts: Floats) -> tuple[Floats, Ints, Ints]:
+    """Return all continuations of a prompt, best first: scores, beams and tokens."""
+    columns = [(np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))]
+    for beam in np.flatnonzero(starts > -np.inf):
+        row = start_row(rows[beam])
+        order = row.order
+        columns.append((starts[beam] + row.logprobs[order], np.full(order.size, beam), order))
+    values, parents, tokens = (np.concatenate(column) for column in zip(*columns, strict=True))
+    ranked = np.argsort(-values, kind="stable")  # equal ones stay as they were listed
+    return values[ranked], parents[ranked], tokens[ranked]

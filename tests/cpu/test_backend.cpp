@@ -202,6 +202,91 @@ TEST(the_callers_rounding_mode_changes_nothing_and_comes_back) {
   }
 }
 
+/// A step of beams, and what it finds. Every third prompt has fewer live beams.
+class BeamStep {
+ public:
+  BeamStep(std::int64_t prompts, std::int64_t width, std::int64_t vocab, std::int64_t k, int threads)
+      : logits_(static_cast<std::size_t>(prompts * width * vocab)), scores(static_cast<std::size_t>(prompts * k)) {
+    test::Random random(29);
+    for (float& logit : logits_) logit = static_cast<float>(random.below(2000)) * 0.01f;
+    for (std::int64_t row = 0; row < prompts * width; ++row) {
+      beam_scores_.push_back(row / width % 3 == 2 && row % width > 0 ? -HUGE_VAL : random.between(-9.0, 0.0));
+    }
+    parents.resize(scores.size());
+    tokens.resize(scores.size());
+    status.resize(beam_scores_.size());
+    request_.logits.data = logits_.data();
+    request_.logits.rows = prompts * width;
+    request_.logits.vocab = vocab;
+    request_.logits.leading_shape = {prompts, width};
+    request_.logits.leading_strides = {width * vocab, vocab};
+    request_.threads = threads;
+    beams_ = {prompts, width, beam_scores_.data()};
+    outputs_ = {k, scores.data(), parents.data(), tokens.data()};
+  }
+  BeamStep(const BeamStep&) = delete;
+  BeamStep& operator=(const BeamStep&) = delete;
+
+  void run() { cpu::backend().top_continuations(request_, beams_, outputs_, status.data()); }
+
+  bool operator==(const BeamStep& other) const {
+    return Drawn::same(scores, other.scores) && parents == other.parents && tokens == other.tokens &&
+           status == other.status;
+  }
+
+ private:
+  std::vector<float> logits_;
+  std::vector<double> beam_scores_;
+  Request request_;
+  Beams beams_;
+  ContinuationOutputs outputs_;
+
+ public:
+  std::vector<float> scores;
+  std::vector<std::int32_t> parents;
+  std::vector<std::int32_t> tokens;
+  std::vector<RowStatus> status;
+};
+
+TEST(threads_and_isas_change_no_beam) {
+  for (const std::int64_t prompts : {1, 2, 5}) {
+    BeamStep alone(prompts, 7, 90000, 40, 1);
+    alone.run();
+    for (const cpu::Isa& isa : cpu::supported_isas()) {
+      cpu::select_isa(isa.name);
+      for (const int threads : {1, 2, 3, 8}) {
+        BeamStep step(prompts, 7, 90000, 40, threads);
+        step.run();
+        CHECK_WITH(step == alone, std::string(isa.name) + " " + test::shown(prompts) + " " + test::shown(threads));
+      }
+    }
+  }
+}
+
+TEST(beams_are_the_same_in_any_rounding_mode) {
+  for (const int threads : {1, 3}) {
+    BeamStep expected(1, 4, 200000, 30, threads);
+    expected.run();
+    for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+      BeamStep step(1, 4, 200000, 30, threads);
+      std::fesetround(mode);
+      step.run();
+      const int mode_after = std::fegetround();
+      std::fesetround(FE_TONEAREST);
+      CHECK_EQUAL(mode_after, mode);
+      CHECK(step == expected);
+    }
+  }
+}
+
+TEST(the_second_beam_step_of_a_size_allocates_nothing) {
+  BeamStep step(3, 5, 40000, 600, 1);
+  step.run();
+  const std::int64_t warm = allocations;
+  for (int repeat = 0; repeat < 3; ++repeat) step.run();
+  CHECK_EQUAL(allocations - warm, 0);
+}
+
 TEST(a_transform_of_an_invalid_row_is_nan_and_of_others_a_distribution) {
   const Batch batch(6, 2500, 1);
   std::vector<float> probs(6 * 2500);

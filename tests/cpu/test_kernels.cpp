@@ -214,7 +214,7 @@ bool scan_in_spans(const Kernels& kernels, const RowView& row, const Scale& scal
   bool valid = true;
   const std::int64_t tiles = cpu::count_tiles(row.vocab);
   for (std::int64_t tile = 0; tile < tiles; tile += 3) {
-    valid &= kernels.scan_sums(row, scale, {tile, std::min(tile + 3, tiles)}, summaries);
+    valid &= kernels.scan_sums(row, scale, {tile, std::min(tile + 3, tiles)}, summaries, nullptr);
   }
   return valid;
 }
@@ -234,6 +234,9 @@ Answers ask(const Kernels& kernels, const Question& question) {
   Guarded<TileSummary> summaries(tiles);
   CHECK_EQUAL(kernels.scan_max(row, all, summaries.data(), nullptr), answers.maxima_valid);
   answers.sums_valid = scan_in_spans(kernels, row, scale, summaries.data());
+  Guarded<TileSummary> whole(tiles);
+  Guarded<float> whole_groups(tiles * cpu::kGroupsPerTile);
+  CHECK_EQUAL(kernels.scan_sums(row, scale, all, whole.data(), whole_groups.data()), answers.sums_valid);
   answers.note("valid", &answers.maxima_valid, 1);
   answers.note("valid", &answers.sums_valid, 1);
   if (!answers.sums_valid) {
@@ -244,6 +247,11 @@ Answers ask(const Kernels& kernels, const Question& question) {
     answers.max.push_back(summaries[tile].max);
     answers.sums.push_back(summaries[tile].sum);
     answers.note("scan_max", &maxima[tile].max, 1);
+  }
+  const std::size_t group_bytes = tiles * cpu::kGroupsPerTile * sizeof(float);
+  CHECK_EQUAL(std::memcmp(whole_groups.data(), groups.data(), group_bytes), 0);
+  for (std::size_t tile = 0; tile < tiles; ++tile) {
+    CHECK(whole[tile].max == summaries[tile].max && whole[tile].sum == summaries[tile].sum);
   }
   answers.note("scan_sums max", answers.max.data(), tiles);
   answers.note("scan_sums sum", answers.sums.data(), tiles);

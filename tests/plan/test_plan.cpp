@@ -70,6 +70,17 @@ TEST(parameters_at_their_bounds_are_accepted) {
   }
 }
 
+TEST(scores_of_beams_are_finite_or_minus_infinity) {
+  const auto refused = [](std::vector<double> scores) {
+    return test::message_of<std::invalid_argument>(
+        [&] { check_scores(scores.data(), static_cast<std::int64_t>(scores.size())); });
+  };
+  CHECK_EQUAL(refused({0.0, -HUGE_VAL, DBL_MAX, -DBL_MAX}), kAccepted);
+  CHECK_EQUAL(refused({}), kAccepted);
+  CHECK_EQUAL(refused({0.0, std::nan("")}), "scores must be finite or -inf, got nan (row 1)");
+  CHECK_EQUAL(refused({HUGE_VAL}), "scores must be finite or -inf, got inf (row 0)");
+}
+
 TEST(the_row_of_a_bad_value_is_named) {
   const std::array<double, 4> shares{0.5, 1.0, 0.1, 2.0};
   FilterParams params;

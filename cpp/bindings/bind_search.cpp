@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// top_continuations: what a step of a beam search asks of the logits.
+#include "bindings/bind.h"
+#include "bindings/calls.h"
+#include "bindings/sink.h"
+#include "bindings/values.h"
+#include "cpu/backend.h"
+#include "plan/plan.h"
+
+namespace tokendraw::bindings {
+namespace {
+
+using Shape = std::vector<std::int64_t>;
+
+/// The beams of a request: its last leading axis, which is cut from `parsed.leading_shape`.
+Beams parse_beams(ParsedRequest& parsed) {
+  if (parsed.leading_shape.empty()) value_error("logits must have at least two axes (beams, vocab), got one");
+  Beams beams;
+  beams.width = parsed.leading_shape.back();
+  if (beams.width > INT32_MAX)
+    value_error("logits must have fewer than 2^31 beams, got " + std::to_string(beams.width));
+  parsed.leading_shape.pop_back();
+  beams.prompts = 1;
+  for (const std::int64_t extent : parsed.leading_shape) beams.prompts *= extent;
+  return beams;
+}
+
+std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) {
+  if (!value) type_error("scores must be an array of float32 or float64, got None");
+  const ArrayView view = view_array(value, "scores");
+  if (view.dtype != Dtype::kFloat32 && view.dtype != Dtype::kFloat64) {
+    type_error("scores must be an array of float32 or float64, got another dtype");
+  }
+  if (view.cuda) value_error("scores must be on the device of logits, got a CUDA array");
+  const Shape& expected = parsed.request.logits.leading_shape;
+  const Shape shape(view.shape, view.shape + view.ndim);
+  const std::int64_t count = parsed.rows();
+  if (shape != expected && shape != Shape{count}) {
+    value_error("scores must have the shape of logits without the vocab, " + repr_of(py::cast(expected)) + ", got " +
+                repr_of(py::cast(shape)));
+  }
+  std::vector<double> scores(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t offset = offset_of(view, i);
+    scores[static_cast<std::size_t>(i)] = view.dtype == Dtype::kFloat64
+                                              ? static_cast<const double*>(view.data)[offset]
+                                              : static_cast<double>(static_cast<const float*>(view.data)[offset]);
+  }
+  check_scores(scores.data(), count);
+  return scores;
+}
+
+const Signature kTopContinuations{"top_continuations", {kKeyLogits, kKeyScores, kKeyK}, kCallKeywords};
+
+PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
+  return fast_call(self, values, count, keywords, kTopContinuations, [](const Arguments& arguments) {
+    ParsedRequest parsed;
+    parse_request(arguments, false, parsed);
+    Beams beams = parse_beams(parsed);
+    const std::vector<double> beam_scores = parse_scores(arguments[kKeyScores], parsed);
+    beams.scores = beam_scores.data();
+    ContinuationOutputs outputs;
+    outputs.k = parse_count(arguments[kKeyK], "k");
+
+    Shape shape = parsed.leading_shape;
+    shape.push_back(outputs.k);
+    Result scores(parsed.library, Dtype::kFloat32, shape);
+    Result parents(parsed.library, Dtype::kInt32, shape);
+    Result tokens(parsed.library, Dtype::kInt32, shape);
+    outputs.scores = static_cast<float*>(scores.data());
+    outputs.parents = static_cast<std::int32_t*>(parents.data());
+    outputs.tokens = static_cast<std::int32_t*>(tokens.data());
+    std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
+    {
+      const py::gil_scoped_release release;
+      cpu::backend().top_continuations(parsed.request, beams, outputs, status.data());
+    }
+    const py::object best = tokens.finish();
+    raise_invalid(parsed, status, best);
+    return py::object(py::make_tuple(scores.finish(), parents.finish(), best));
+  });
+}
+
+constexpr const char* kTopContinuationsDoc =
+    R"(top_continuations(logits, scores, k, *, on_invalid=None, threads=None)
+--
+
+The k best continuations of the beams of every prompt: one step of a beam search.
+
+A continuation is a beam and a token after it; it scores ``scores[beam] + log_softmax(logits[beam])[token]``. Higher
+scores come first, equal ones by lower beam, and those of one beam in the total order (higher logit, then lower token).
+Scores are compared in float64, before they are rounded for the result. No log-softmax is stored: every row is read
+once, and of what can be among the best again.
+
+Parameters
+----------
+logits : array of shape [..., beams, vocab]
+    As for `sample`; the axes before ``beams`` are prompts.
+scores : float32 or float64 array of shape [..., beams]
+    The cumulative log-probability of every beam, finite or -inf. A beam at -inf has no continuations, and its logits
+    are not read.
+k : int
+    How many; may be above ``vocab``.
+on_invalid : {"raise", "mark"}, optional
+    As for `sample`. A prompt with an invalid row is marked as a whole: scores NaN, parents and tokens -1.
+threads : int, optional
+    As for `sample`.
+
+Returns
+-------
+scores, parents, tokens : float32, int32 and int32 arrays of shape [..., k]
+    Best first; ``parents`` are beams within their prompt. Past the last continuation -inf, -1 and -1. Scores are within
+    1e-6 + 2**-22 * abs(logprob) of the exact sum, and rounded once. They stay finite.
+
+Examples
+--------
+>>> import numpy as np
+>>> import tokendraw as td
+>>> logits = np.log(np.float32([[6, 3, 1], [1, 8, 1]]))
+>>> scores, parents, tokens = td.top_continuations(logits, np.log([0.4, 0.5]), 3)
+>>> np.exp(scores).round(3).tolist(), parents.tolist(), tokens.tolist()
+([0.4000000059604645, 0.23999999463558197, 0.11999999731779099], [1, 0, 0], [1, 0, 1])
+)";
+
+}  // namespace
+
+void bind_search(py::module_& module) {
+  static PyMethodDef functions[] = {
+      fast_method("top_continuations", top_continuations, kTopContinuationsDoc),
+      {nullptr, nullptr, 0, nullptr},
+  };
+  add_functions(module, functions);
+}
+
+}  // namespace tokendraw::bindings
