@@ -62,6 +62,7 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
     Shape best_shape = parsed.leading_shape;
     best_shape.push_back(best);
     Result tokens = result(Dtype::kInt32), logprobs = result(Dtype::kFloat32), raw_logprobs = result(Dtype::kFloat32);
+    Result entropies = result(Dtype::kFloat32);
     Result ranks = result(Dtype::kInt64), kept = result(Dtype::kInt64), valid = result(Dtype::kBool);
     Result best_tokens(parsed.library, Dtype::kInt32, best_shape);
     Result best_logprobs(parsed.library, Dtype::kFloat32, best_shape);
@@ -70,6 +71,7 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
     outputs.tokens = static_cast<std::int32_t*>(tokens.data());
     outputs.logprobs = static_cast<float*>(logprobs.data());
     outputs.raw_logprobs = static_cast<float*>(raw_logprobs.data());
+    outputs.entropies = static_cast<float*>(entropies.data());
     outputs.ranks = static_cast<std::int64_t*>(ranks.data());
     outputs.kept = static_cast<std::int64_t*>(kept.data());
     outputs.top_count = best;
@@ -84,7 +86,7 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
     raise_invalid(parsed, status, drawn);
     return py::module_::import("tokendraw.sampler")
         .attr("Draws")(drawn, logprobs.finish(), raw_logprobs.finish(), ranks.finish(), kept.finish(), valid.finish(),
-                       best_tokens.finish(), best_logprobs.finish());
+                       best_tokens.finish(), best_logprobs.finish(), entropies.finish());
   });
 }
 
@@ -199,7 +201,8 @@ Returns
 Draws
     tokens; logprobs (nats, after all steps, over the kept set); raw_logprobs and ranks (of the unmodified logits; rank 0
     is the best); kept (tokens not removed); valid; top_tokens and top_logprobs [..., logprobs] (the first tokens of the
-    total order after mask and bias, -inf where a step removed one, -1 past the last).
+    total order after mask, bias and penalties, -inf where a step removed one, -1 past the last); entropies (nats, of the
+    kept set).
 
 Examples
 --------

@@ -111,6 +111,9 @@ void parse_ragged(py::handle value, ParsedRequest& parsed) {
 }
 
 void parse_matrix(py::handle value, ParsedRequest& parsed) {
+  if (PyIndex_Check(value.ptr()) && !PySequence_Check(value.ptr())) {
+    type_error("history must hold one list of token ids per row, got " + type_name(value));
+  }
   std::vector<std::int64_t> tokens;
   read_integers(value, "history", false, tokens);
   const bool is_list = PyList_Check(value.ptr()) || PyTuple_Check(value.ptr());

@@ -6,6 +6,7 @@
 #include <cfloat>
 #include <cstdint>
 
+#include "core/bits.h"
 #include "core/inline.h"
 
 namespace tokendraw {
@@ -17,6 +18,17 @@ struct Candidate {
 
 TOKENDRAW_INLINE bool before(Candidate a, Candidate b) {
   return a.score > b.score || (a.score == b.score && a.token < b.token);
+}
+
+/// Finite floats as integers of the same order; both zeros are 0.
+TOKENDRAW_INLINE std::int64_t float_rank(float x) {
+  const auto magnitude = static_cast<std::int64_t>(bit_cast<std::uint32_t>(x) & 0x7fffffffu);
+  return x < 0.0f ? -magnitude : magnitude;
+}
+
+TOKENDRAW_INLINE float float_of_rank(std::int64_t rank) {
+  const float magnitude = bit_cast<float>(static_cast<std::uint32_t>(rank < 0 ? -rank : rank));
+  return rank < 0 ? -magnitude : magnitude;
 }
 
 /// The last place of the order that is kept: scores above `score`, and those equal to it up to `token`.

@@ -109,11 +109,12 @@ void Kept::apply_top_n_sigma() {
 }
 
 void Kept::apply_xtc() {
-  if (steps_.xtc_threshold > 0.0) {
-    set_.remove_all_but_last_from(row_.score_of(log_double(steps_.xtc_threshold), set_.mass()));
-  } else {
-    set_.remove_all_but_last_from(-HUGE_VAL);
-  }
+  if (!(steps_.xtc_threshold > 0.0)) return set_.remove_all_but_last_from(-HUGE_VAL);
+  const double mass = set_.mass();
+  const double logprob = log_double(steps_.xtc_threshold);
+  // Asked of the best token itself: beside a score of 1e38, the score of a probability is too coarse to tell.
+  if (row_.logprob(set_.best_score(), mass) < logprob) return;
+  set_.remove_all_but_last_from(row_.score_of(logprob, mass));
 }
 
 void Kept::list_if_short() {

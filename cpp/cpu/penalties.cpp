@@ -82,12 +82,14 @@ void match_end(Span text, Buffer<std::int32_t>& lengths) {
   }
 }
 
+bool holds(const std::vector<std::int32_t>& tokens, std::int32_t token) {
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
 /// Tokens at the end of the text that are no breaker.
 std::int64_t unbroken_end(Span text, const std::vector<std::int32_t>& breakers) {
   std::int64_t length = 0;
-  for (; length < text.size(); ++length) {
-    if (std::find(breakers.begin(), breakers.end(), text.end[-1 - length]) != breakers.end()) break;
-  }
+  while (length < text.size() && !holds(breakers, text.end[-1 - length])) ++length;
   return length;
 }
 
@@ -106,8 +108,8 @@ class Events {
   std::int64_t count_ = 0;
 };
 
-/// A token that would continue a repetition of at least the allowed length: "Don't repeat yourself", p-e-w, text
-/// generation web UI pull request 5677 (2024), as llama.cpp computes it.
+/// A token, unless it is a breaker, that would continue a repetition of at least the allowed length: "Don't repeat
+/// yourself", p-e-w, text generation web UI pull request 5677 (2024), as llama.cpp computes it.
 void note_repetitions(const RowPenalties& penalties, Span past, const std::vector<std::int32_t>& breakers,
                       Buffer<std::int32_t>& lengths, Events& events) {
   if (penalties.dry_last_n > 0 && past.size() > penalties.dry_last_n) past.begin = past.end - penalties.dry_last_n;
@@ -117,9 +119,8 @@ void note_repetitions(const RowPenalties& penalties, Span past, const std::vecto
   match_end(past, lengths);
   for (std::int64_t i = 1; i < past.size(); ++i) {
     const std::int64_t length = std::min<std::int64_t>(lengths[i], unbroken);
-    if (length >= allowed) {
-      events.add(past.end[-i], TokenEvent::kRepetition, static_cast<std::int32_t>(length));
-    }
+    if (length < allowed || holds(breakers, past.end[-i])) continue;
+    events.add(past.end[-i], TokenEvent::kRepetition, static_cast<std::int32_t>(length));
   }
 }
 

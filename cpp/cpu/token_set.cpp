@@ -221,7 +221,6 @@ void TokenSet::keep_from(double bound) { cut(cutoff_from(bound, best_score())); 
 
 void TokenSet::remove_all_but_last_from(double bound) {
   const Candidate best = first();
-  if (!(static_cast<double>(best.score) >= bound)) return;
   const Cutoff top = cutoff_from(bound, best.score);
   Candidate last{};
   if (listed_) {

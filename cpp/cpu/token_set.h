@@ -37,7 +37,7 @@ class TokenSet {
   void keep_typical(double share);
   /// Scores from `bound` on, and the first token.
   void keep_from(double bound);
-  /// Of the tokens from `bound` on, all but the last go.
+  /// Of the tokens from `bound` on, and the first, all but the last go.
   void remove_all_but_last_from(double bound);
 
   /// The nucleus as a cutoff, for sets that are no list.

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
 namespace tokendraw::cpu {
 namespace {
@@ -25,18 +24,7 @@ constexpr int kMeanRounds = 12;
 
 float mean(Bracket bracket) { return bracket.low * 0.5f + bracket.high * 0.5f; }
 
-/// Floats as integers of the same order.
-std::int64_t rank_of(float x) {
-  const auto magnitude = static_cast<std::int64_t>(bit_cast<std::uint32_t>(x) & 0x7fffffffu);
-  return x < 0.0f ? -magnitude : magnitude;
-}
-
-float float_of(std::int64_t rank) {
-  const float magnitude = bit_cast<float>(static_cast<std::uint32_t>(std::llabs(rank)));
-  return rank < 0 ? -magnitude : magnitude;
-}
-
-float middle_float(Bracket bracket) { return float_of((rank_of(bracket.low) + rank_of(bracket.high)) / 2); }
+float middle_float(Bracket bracket) { return float_of_rank((float_rank(bracket.low) + float_rank(bracket.high)) / 2); }
 
 class Nucleus {
  public:

@@ -14,14 +14,35 @@ constexpr std::int64_t kMaxBetween = 4096;
 
 double distance_of(float score, double center) { return std::fabs(static_cast<double>(score) - center); }
 
-/// All scores at most `distance` from the center. One double wider, so that the score whose distance it is stays inside.
+/// The float farthest from `near` towards `far` that `holds`, where it holds of `near` and of a beginning of the way.
+template <class Holds>
+float farthest_float(float near, float far, Holds holds) {
+  std::int64_t inside = float_rank(near);
+  const std::int64_t end = float_rank(far);
+  std::int64_t outside = end > inside ? end + 1 : end - 1;
+  while (outside - inside > 1 || inside - outside > 1) {
+    const std::int64_t middle = inside + (outside - inside) / 2;
+    (holds(float_of_rank(middle)) ? inside : outside) = middle;
+  }
+  return float_of_rank(inside);
+}
+
+constexpr ScoreBand kEmptyBand{FLT_MAX, -FLT_MAX};
+
+bool is_empty(const ScoreBand& band) { return band.floor > band.ceiling; }
+
+/// All scores at most `distance` from the center, by the very comparison: rounding it another way could lose the score
+/// whose distance it is.
 ScoreBand band_of(double center, double distance) {
-  const double low = std::max(std::nextafter(center - distance, -HUGE_VAL), -static_cast<double>(FLT_MAX));
-  const double high = std::min(std::nextafter(center + distance, HUGE_VAL), static_cast<double>(FLT_MAX));
-  ScoreBand band{static_cast<float>(low), static_cast<float>(high)};
-  if (static_cast<double>(band.floor) < low) band.floor = std::nextafter(band.floor, HUGE_VALF);
-  if (static_cast<double>(band.ceiling) > high) band.ceiling = std::nextafter(band.ceiling, -HUGE_VALF);
-  return band;
+  const auto holds = [&](float score) { return distance_of(score, center) <= distance; };
+  const double bounded = std::clamp(center, -static_cast<double>(FLT_MAX), static_cast<double>(FLT_MAX));
+  const float nearest = static_cast<float>(bounded);
+  for (const float near : {nearest, std::nextafter(nearest, HUGE_VALF), std::nextafter(nearest, -HUGE_VALF)}) {
+    if (std::isfinite(near) && holds(near)) {
+      return {farthest_float(near, -FLT_MAX, holds), farthest_float(near, FLT_MAX, holds)};
+    }
+  }
+  return kEmptyBand;
 }
 
 /// The distance at which the running weight reaches the target; `by_distance` sorts positions.
@@ -69,13 +90,13 @@ class Typical {
 
   double mass_within(double distance) {
     const ScoreBand band = band_of(center_, distance);
-    if (band.floor > band.ceiling) return 0.0;
+    if (is_empty(band)) return 0.0;
     return row_.mass(from(band.floor)) - row_.mass(above(band.ceiling));
   }
 
   std::int64_t count_within(double distance) const {
     const ScoreBand band = band_of(center_, distance);
-    if (band.floor > band.ceiling) return 0;
+    if (is_empty(band)) return 0;
     return row_.count(from(band.floor)) - row_.count(above(band.ceiling));
   }
 
@@ -87,7 +108,7 @@ class Typical {
     const ScoreBand inner = band_of(center_, inside);
     const ScoreBand outer = band_of(center_, outside);
     std::int64_t count = 0;
-    if (inner.floor > inner.ceiling) {
+    if (is_empty(inner)) {
       count = collect(outer.floor, outer.ceiling, 0);
     } else {
       count = collect(outer.floor, std::nextafter(inner.floor, -HUGE_VALF), 0);

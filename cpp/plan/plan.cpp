@@ -173,7 +173,6 @@ void check_token(const char* name, std::int64_t token, std::int64_t vocab, const
 
 void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t vocab) {
   for (const std::int32_t token : penalties.eos_tokens) check_token("eos_token_id", token, vocab, "");
-  for (const std::int32_t token : penalties.dry_breakers) check_token("dry_breakers", token, vocab, "");
   check("prompt_lengths", kNotNegative, history.prompt_lengths, is_not_negative);
 }
 

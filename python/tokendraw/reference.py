@@ -140,6 +140,7 @@ class Draws(NamedTuple):
     valid: Any
     top_tokens: Any
     top_logprobs: Any
+    entropies: Any
 
 
 class KeptSet(NamedTuple):
@@ -1231,16 +1232,17 @@ def _report(result: _Result, count: int) -> Draws:
         True,
         [*highest, *[-1] * padding],
         [*logprobs[highest], *[-np.inf] * padding],
+        result.final.entropy,
     )
 
 
 def _failed(count: int) -> Draws:
-    return Draws(-1, np.nan, np.nan, -1, 0, False, [-1] * count, [np.nan] * count)
+    return Draws(-1, np.nan, np.nan, -1, 0, False, [-1] * count, [np.nan] * count, np.nan)
 
 
 def _gather(columns: list[Draws], leading: tuple[int, ...], count: int) -> Draws:
-    dtypes = (np.int32, np.float64, np.float64, np.int32, np.int32, np.bool_, np.int32, np.float64)
-    widths: list[tuple[int, ...]] = [()] * 6 + [(count,)] * 2
+    dtypes = (np.int32, np.float64, np.float64, np.int32, np.int32, np.bool_, np.int32, np.float64, np.float64)
+    widths: list[tuple[int, ...]] = [()] * 6 + [(count,)] * 2 + [()]
     fields = range(len(Draws._fields))
     return Draws(*(_shaped([draws[i] for draws in columns], leading, dtypes[i], widths[i]) for i in fields))
 

@@ -30,8 +30,10 @@ class Draws(NamedTuple):
     valid : bool
         Whether the row could be drawn from.
     top_tokens, top_logprobs : int32 and float32 [..., logprobs]
-        The first tokens of the total order after mask and bias; -inf where a step removed one, -1 past the
-        last.
+        The first tokens of the total order after mask, bias and penalties; -inf where a step removed one, -1
+        past the last.
+    entropies : float32
+        Of the kept set, in nats.
     """
 
     tokens: Any
@@ -42,6 +44,7 @@ class Draws(NamedTuple):
     valid: Any
     top_tokens: Any
     top_logprobs: Any
+    entropies: Any
 
 
 class KeptSet(NamedTuple):

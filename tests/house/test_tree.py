@@ -117,7 +117,16 @@ def test_a_private_path_would_be_seen(text):
 
 def stems() -> list[str]:
     table = (tree.CPP / "plan" / "steps.h").read_text(encoding="utf-8")
-    return re.findall(r'^\s*\{"(\w+)", "', table, re.MULTILINE)
+    names = table.split("kStepNames{", 1)[1].split("}", 1)[0]
+    return re.findall(r'"(\w+)"', names)
+
+
+# Where a step and its parameter do not share a name; the joint step has the parameters of two others.
+PARAMETERS = {"typical": "typical_p", "epsilon": "epsilon_cutoff", "eta": "eta_cutoff", "xtc": "xtc_probability"}
+
+
+def parameters_of_steps() -> set[str]:
+    return {PARAMETERS.get(stem, stem) for stem in stems()} - {"top_k_top_p"}
 
 
 def test_the_table_of_steps_was_read():
@@ -148,7 +157,7 @@ def test_every_step_is_a_parameter_of_the_public_face():
         td.kept_set,
     )
     for function in callables:
-        assert set(stems()) <= set(inspect.signature(function).parameters), function.__name__
+        assert parameters_of_steps() <= set(inspect.signature(function).parameters), function.__name__
 
 
 # ---- what is shipped ----
