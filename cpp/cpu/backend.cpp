@@ -50,6 +50,12 @@ std::vector<Workspace>& workspaces(int threads) {
   return kept;
 }
 
+/// Which worker sees which row differs from call to call: each must have what any of them needed.
+void level(std::vector<Workspace>& spaces, int threads) {
+  for (int worker = 1; worker < threads; ++worker) spaces[0].reserve(spaces[static_cast<std::size_t>(worker)]);
+  for (int worker = 1; worker < threads; ++worker) spaces[static_cast<std::size_t>(worker)].reserve(spaces[0]);
+}
+
 /// work(workspace, view, row) for every row of the request.
 template <class Work>
 void for_each_view(const Request& request, const Work& work) {
@@ -60,11 +66,8 @@ void for_each_view(const Request& request, const Work& work) {
     const FloatEnvironment environment;
     work(spaces[static_cast<std::size_t>(worker)], view_row(request, row), row);
   };
-  if (threads == 1) {
-    for (std::int64_t row = 0; row < request.logits.rows; ++row) run(0, row);
-  } else {
-    for_each_row(request.logits.rows, threads, run);
-  }
+  parallel_for(request.logits.rows, threads, run);
+  level(spaces, threads);
 }
 
 template <class T>

@@ -23,6 +23,13 @@ class Buffer {
     size_ = size;
   }
 
+  /// Room for what `other` has room for. Drops what the buffer held where it grows.
+  void reserve(const Buffer& other) {
+    const std::int64_t size = size_;
+    resize(other.capacity_);
+    size_ = size;
+  }
+
   std::int64_t size() const { return size_; }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -52,6 +59,18 @@ struct Workspace {
   Buffer<float> scores;
   Buffer<float> weights;
   alignas(64) float tile[kTile];
+
+  void reserve(const Workspace& other) {
+    summaries.reserve(other.summaries);
+    raw_summaries.reserve(other.raw_summaries);
+    group_max.reserve(other.group_max);
+    sums.reserve(other.sums);
+    listed.reserve(other.listed);
+    candidates.reserve(other.candidates);
+    by_token.reserve(other.by_token);
+    scores.reserve(other.scores);
+    weights.reserve(other.weights);
+  }
 };
 
 }  // namespace tokendraw::cpu

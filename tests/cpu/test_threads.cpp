@@ -48,7 +48,7 @@ struct Visits {
       : rows(static_cast<std::size_t>(row_count)), workers(static_cast<std::size_t>(worker_count)) {}
 
   void run(int threads) {
-    cpu::for_each_row(static_cast<std::int64_t>(rows.size()), threads, [&](int worker, std::int64_t row) {
+    cpu::parallel_for(static_cast<std::int64_t>(rows.size()), threads, [&](int worker, std::int64_t row) {
       ++rows[static_cast<std::size_t>(row)];
       ++workers.at(static_cast<std::size_t>(worker));
     });
@@ -70,13 +70,13 @@ TEST(every_row_is_worked_on_once) {
 
 TEST(no_rows_are_no_work) {
   bool called = false;
-  cpu::for_each_row(0, 4, [&](int, std::int64_t) { called = true; });
+  cpu::parallel_for(0, 4, [&](int, std::int64_t) { called = true; });
   CHECK(!called);
 }
 
 TEST(no_more_workers_than_rows) {
   std::atomic<int> highest{0};
-  cpu::for_each_row(2, 64, [&](int worker, std::int64_t) {
+  cpu::parallel_for(2, 64, [&](int worker, std::int64_t) {
     for (int seen = highest; worker > seen && !highest.compare_exchange_weak(seen, worker);) {
     }
   });
@@ -85,7 +85,7 @@ TEST(no_more_workers_than_rows) {
 
 TEST(workers_run_at_the_same_time) {
   std::atomic<int> arrived{0};
-  cpu::for_each_row(2, 2, [&](int, std::int64_t) {
+  cpu::parallel_for(2, 2, [&](int, std::int64_t) {
     ++arrived;
     while (arrived < 2) std::this_thread::yield();
   });
@@ -96,7 +96,7 @@ TEST(an_exception_in_a_row_reaches_the_caller) {
   for (const int threads : {1, 2, 5}) {
     std::atomic<int> running{0};
     const std::string message = test::message_of<std::runtime_error>([&] {
-      cpu::for_each_row(500, threads, [&](int, std::int64_t row) {
+      cpu::parallel_for(500, threads, [&](int, std::int64_t row) {
         ++running;
         if (row == 300) {
           --running;
@@ -113,7 +113,7 @@ TEST(an_exception_in_a_row_reaches_the_caller) {
 TEST(of_many_exceptions_one_reaches_the_caller) {
   for (int repeat = 0; repeat < 20; ++repeat) {
     const std::string message = test::message_of<std::runtime_error>(
-        [&] { cpu::for_each_row(64, 4, [&](int, std::int64_t) { throw std::runtime_error("every row"); }); });
+        [&] { cpu::parallel_for(64, 4, [&](int, std::int64_t) { throw std::runtime_error("every row"); }); });
     CHECK_EQUAL(message, "every row");
   }
 }
