@@ -51,6 +51,7 @@ bool spin_until(const Condition& condition) {
       if (condition()) return true;
       relax();
     }
+    std::this_thread::yield();  // whoever is awaited may be waiting for this very processor
   } while (std::chrono::steady_clock::now() < end);
   return false;
 }
@@ -74,7 +75,9 @@ class WatchedState {
   void set(State state) noexcept {
     state_.store(state);
     if (sleepers_.load() == 0) return;
-    { const std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+    }
     changed_.notify_all();
   }
 
@@ -251,8 +254,9 @@ class Pool {
 
 std::atomic<Pool*> current_pool{nullptr};
 
-// The process id tells a child whose fork ran no handlers; the handler tells one in a namespace of equal ids. Registered
-// while the library is loaded: a child of a fork during a first call would wait for ever for a function's static.
+// The process id tells a child whose fork ran no handlers; the handler tells one in a namespace of equal ids.
+// Registered while the library is loaded: a child of a fork during a first call would wait for ever for a function's
+// static.
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
   if (Pool* pool = current_pool.load()) pool->disown();
 });
