@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/values.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "cpu/threads.h"
 #include "plan/plan.h"
 
 namespace tokendraw::bindings {
@@ -142,15 +144,21 @@ std::int64_t parse_integer(py::handle value, const char* name) {
   return number;
 }
 
-std::int64_t parse_count(py::handle value, const char* name) {
+std::int64_t parse_count(py::handle value, const char* name, std::int64_t least) {
   if (!value || PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
     type_error(std::string(name) + " must be an integer, got " + (value ? type_name(value) : "None"));
   }
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) throw py::error_already_set();
   const std::int64_t count = parse_integer(index, name);
-  if (count < 0) value_error(std::string(name) + " must be >= 0, got " + std::to_string(count));
+  if (count < least) {
+    value_error(std::string(name) + " must be >= " + std::to_string(least) + ", got " + std::to_string(count));
+  }
   return count;
+}
+
+int parse_threads(py::handle value) {
+  return static_cast<int>(std::min<std::int64_t>(parse_count(value, "threads", 1), cpu::kMaxThreads));
 }
 
 template <class T>
