@@ -122,7 +122,7 @@ dict
 Raises
 ------
 ValueError
-    If TOKENDRAW_ISA or TOKENDRAW_THREADS names what this machine does not have; every other call raises it too.
+    If TOKENDRAW_ISA or TOKENDRAW_THREADS names what this machine does not have; every call that needs it raises it too.
 
 Examples
 --------
