@@ -19,8 +19,12 @@ std::atomic<long> refused{0};
 std::atomic<long> first_refused{-1};
 std::atomic<long> refusals{0};
 
+// The thread that waits for the outcome is not part of it.
+thread_local bool is_main = false;
+__attribute__((constructor)) void mark_main() { is_main = true; }
+
 bool is_refused() {
-  if (!watching) return false;
+  if (!watching || (is_main && first_refused >= 0)) return false;
   const long place = seen++;
   if (first_refused < 0 || place < first_refused || place >= first_refused + refusals) return false;
   ++refused;
@@ -32,7 +36,8 @@ bool is_refused() {
 
 extern "C" {
 
-/// From here on counts, and refuses `count` allocations from the one at `place`; none where that is negative.
+/// From here on counts, and refuses `count` allocations from the one at `place`, on other threads than the main one;
+/// none where that is negative.
 void watch_allocations(long place, long count) {
   seen = 0;
   refused = 0;

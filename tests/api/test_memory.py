@@ -127,11 +127,14 @@ def plain(value):
         return [plain(field) for field in fields]
     return value
 
+class Told(tuple):
+    pass
+
 def told(call):
     try:
         return plain(call())
     except td.InvalidLogitsError as error:
-        return str(error), plain(error.tokens)
+        return Told((str(error), plain(error.tokens)))
 
 FILTERS = {"top_p": 0.9, "min_p": 0.001}
 CALLS = {
@@ -163,8 +166,13 @@ def stop_for_sure():
 
 def attempt(call, place, count, expected, seen):
     # In a thread that has never called the core: its workspaces are not there yet.
+    # But it has thrown: glibc ends a process that has no memory for the thread-local data of a library, and the C++
+    # runtime has some for exceptions.
     answer = None
-    np.empty(0)
+    try:
+        td.set_num_threads(0)
+    except ValueError:
+        pass
     try:
         watch(place, count)
         answer = told(call)
@@ -174,7 +182,9 @@ def attempt(call, place, count, expected, seen):
         answer = error
     stop_for_sure()
     refused = shim.allocations_refused()
-    if answer is not MemoryError and answer != expected:
+    # CPython 3.11 forgets an error on its way where there is no memory for a frame of its traceback.
+    forgot = isinstance(expected, Told) and str(answer) == "error return without exception set"
+    if answer is not MemoryError and answer != expected and not forgot:
         seen.append(f"allocation {place}, {count} refused: {answer!r:.300}")
     if (again := told(call)) != expected:
         seen.append(f"after allocation {place}, {count} refused: {again!r:.300}")
@@ -205,7 +215,7 @@ for name in sys.argv[1:] or CALLS:
 
 def check_refusals(shim: Path, **environment: str) -> None:
     lines = [line.split("|", 4) for line in run(shim, REFUSE, **environment).splitlines()]
-    assert len(lines) == 4 * 28
+    assert len(lines) == 4 * 27
     for name, threads, count, places, wrong in lines:
         assert int(places) > 5, f"{name}: nothing was refused"
         assert wrong == "", f"{name}, {threads} threads, {count} refusals: {wrong}"
