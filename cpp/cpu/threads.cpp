@@ -182,6 +182,8 @@ class alignas(64) Worker {
  private:
   void run() noexcept {
     const FloatEnvironment environment;
+    // Makes what the C++ runtime keeps per thread: glibc ends a process that has no memory for it at the first throw.
+    [[maybe_unused]] const volatile int exceptions = std::uncaught_exceptions();
     for (;;) {
       state_.await(State::kPosted, spins_);
       if (!state_.exchange(State::kPosted, State::kTaken)) continue;

@@ -108,5 +108,7 @@ def test_what_is_no_count_is_refused(threads: object, error: type[Exception], me
 def test_a_count_must_be_named():
     with pytest.raises(TypeError, match=r"^set_num_threads\(\) missing required argument 'threads'$"):
         td.set_num_threads()
-    with pytest.raises(TypeError, match=r"^get_num_threads\(\) takes 0 positional arguments but 1 were given$"):
+    with pytest.raises(
+        TypeError, match=r"^get_num_threads\(\) takes 0 positional arguments but 1 were given$"
+    ):
         td.get_num_threads(1)

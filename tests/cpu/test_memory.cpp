@@ -50,6 +50,20 @@ NOT_INLINED void* operator new(std::size_t size, std::align_val_t alignment) {
   }
   throw std::bad_alloc();
 }
+NOT_INLINED void* operator new(std::size_t size, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size, alignment);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+NOT_INLINED void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 NOT_INLINED void operator delete(void* memory) noexcept { std::free(memory); }
 NOT_INLINED void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 NOT_INLINED void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }

@@ -286,6 +286,7 @@ TEST(a_child_of_a_bare_system_call_has_threads_of_its_own) {
   CHECK(holds_in_child([] { return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }, two_threads_meet));
 }
 
+#if !defined(__SANITIZE_ADDRESS__)  // whose allocator may be locked for ever in such a child (gcc 12)
 TEST(a_fork_while_others_are_at_work) {
   std::atomic<bool> stop{false};
   std::vector<std::thread> callers;
@@ -298,6 +299,7 @@ TEST(a_fork_while_others_are_at_work) {
   stop = true;
   for (std::thread& caller : callers) caller.join();
 }
+#endif
 
 #endif
 
