@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call allocates, counted; and every allocation of every call refused once. The core alone: tests/cpu."""
+"""What a call allocates, counted; and every allocation of every call refused. The core alone: tests/cpu."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# malloc, calloc, realloc of one call in steady state, Python's own included, for logits [rows, vocab] with out=.
+# malloc, calloc, realloc of one call in steady state, Python's own included: logits [rows, vocab] and out=.
 # The core makes none (tests/cpu/test_memory.cpp): these are the bindings'.
 ALLOWED_PER_CALL = 5
 ALLOWED_MORE = {"mask": 1, "bitmask": 1, "bias": 1, "bias dict": 2}
@@ -93,7 +93,9 @@ for name, job in JOBS.items():
     for threads in (1, 2):
         parameters = {**job, "seed": 1, "threads": threads}
         seen(3, parameters)
-        print(name, threads, (seen(CALLS, parameters) - seen(0, parameters)) / CALLS, sep="|")
+        # The least of three: the interpreter itself asks for a block now and then.
+        count = min(seen(CALLS, parameters) - seen(0, parameters) for _ in range(3)) / CALLS
+        print(name, threads, count, sep="|")
 """
 
 
@@ -117,7 +119,8 @@ HALF = LOGITS.astype(np.float16)
 WIDE = np.repeat(LOGITS[:, :2000], 2, axis=1)[:, ::2]
 LATE = LOGITS.copy()
 LATE[3, 17] = np.nan
-PER_ROW = {"temperature": [0.5] * ROWS, "top_k": np.arange(ROWS), "seed": list(range(ROWS)), "stream": range(ROWS)}
+ROW = np.arange(ROWS)
+PER_ROW = {"temperature": [0.5] * ROWS, "top_k": ROW, "seed": list(range(ROWS)), "stream": ROW, "step": ROW}
 
 def plain(value):
     if isinstance(value, np.ndarray):
@@ -138,7 +141,10 @@ def told(call):
 
 FILTERS = {"top_p": 0.9, "min_p": 0.001}
 CALLS = {
-    **{f"sample, {name}": lambda t, job=job: td.sample(LOGITS, seed=1, threads=t, **job) for name, job in JOBS.items()},
+    **{
+        f"sample, {name}": lambda t, job=job: td.sample(LOGITS, seed=1, threads=t, **job)
+        for name, job in JOBS.items()
+    },
     "sample, one value per row": lambda t: td.sample(LOGITS, threads=t, **PER_ROW),
     "sample, params": lambda t: td.sample(LOGITS, params=td.SamplingParams(top_k=9), seed=1, threads=t),
     "sample, strided": lambda t: td.sample(WIDE, seed=1, threads=t),
@@ -166,8 +172,8 @@ def stop_for_sure():
 
 def attempt(call, place, count, expected, seen):
     # In a thread that has never called the core: its workspaces are not there yet.
-    # But it has thrown: glibc ends a process that has no memory for the thread-local data of a library, and the C++
-    # runtime has some for exceptions.
+    # But it has thrown: glibc ends a process that has no memory for the thread-local data of a library, and
+    # the C++ runtime has some for exceptions.
     answer = None
     try:
         td.set_num_threads(0)

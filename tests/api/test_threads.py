@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python threads that draw at the same time, each call with threads of its own, and how many. Under TSan every night."""
+"""Python threads that draw at the same time, each call with its threads; how many. Under TSan at night."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

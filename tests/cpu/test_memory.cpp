@@ -276,6 +276,8 @@ class MemoryLimit {
   ~MemoryLimit() { allocations_left = -1; }
 };
 
+#if !defined(__SANITIZE_THREAD__)
+
 /// Whether the call went through.
 bool runs_within(std::int64_t allocations_allowed, bool for_good, Call& call) {
   const MemoryLimit limit(allocations_allowed, for_good);
@@ -305,7 +307,6 @@ void check_every_failure(Call& call, Call& expected, bool for_good) {
   }
 }
 
-#if !defined(__SANITIZE_THREAD__)
 TEST(a_failed_allocation_is_told_and_leaves_nothing_behind) {
   for (const int threads : {1, 2}) {
     const Jobs jobs(threads);
@@ -317,6 +318,7 @@ TEST(a_failed_allocation_is_told_and_leaves_nothing_behind) {
     }
   }
 }
+
 #endif
 
 TEST(a_pool_that_cannot_grow_does_the_work_with_what_it_has) {
