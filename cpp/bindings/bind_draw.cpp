@@ -5,6 +5,7 @@
 #include "bindings/bind.h"
 #include "bindings/calls.h"
 #include "bindings/docs.h"
+#include "bindings/gil.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "cpu/backend.h"
@@ -16,7 +17,7 @@ using Shape = std::vector<std::int64_t>;
 
 void run_draw(const Request& request, const DrawOutputs& outputs, std::vector<RowStatus>& status) {
   status.resize(static_cast<std::size_t>(request.logits.rows));
-  const py::gil_scoped_release release;
+  const ReleasedGil released;
   cpu::backend().draw(request, outputs, status.data());
 }
 

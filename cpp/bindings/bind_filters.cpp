@@ -5,6 +5,7 @@
 #include "bindings/bind.h"
 #include "bindings/calls.h"
 #include "bindings/docs.h"
+#include "bindings/gil.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "cpu/backend.h"
@@ -28,7 +29,7 @@ py::object transform_rows(const Arguments& arguments, Transform transform) {
   std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
   float* data = sink.data();
   {
-    const py::gil_scoped_release release;
+    const ReleasedGil released;
     cpu::backend().transform(parsed.request, transform, data, status.data());
   }
   py::object rows = sink.finish();
@@ -66,7 +67,7 @@ PyObject* kept_set(PyObject* self, PyObject* const* values, Py_ssize_t count, Py
     std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
     std::vector<KeptRow> rows(static_cast<std::size_t>(parsed.rows()));
     {
-      const py::gil_scoped_release release;
+      const ReleasedGil released;
       cpu::backend().list_kept(parsed.request, rows.data(), status.data());
     }
     raise_invalid(parsed, status, py::none());
@@ -100,7 +101,7 @@ PyObject* top_k(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObj
     auto* value = static_cast<float*>(best.data());
     auto* token = static_cast<std::int32_t*>(tokens.data());
     {
-      const py::gil_scoped_release release;
+      const ReleasedGil released;
       cpu::backend().top_k(parsed.request, k, value, token, status.data());
     }
     const py::object drawn = tokens.finish();

@@ -2,6 +2,7 @@
 // top_continuations: what a step of a beam search asks of the logits.
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/gil.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "cpu/backend.h"
@@ -72,7 +73,7 @@ PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t 
     outputs.tokens = static_cast<std::int32_t*>(tokens.data());
     std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
     {
-      const py::gil_scoped_release release;
+      const ReleasedGil released;
       cpu::backend().top_continuations(parsed.request, beams, outputs, status.data());
     }
     const py::object best = tokens.finish();

@@ -280,12 +280,8 @@ void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& pars
   check_edits(parsed.request.edits, parsed.rows(), parsed.vocab());
   parse_randomness(arguments, drawing, parsed);
   parsed.raise_invalid = parse_on_invalid(arguments[kKeyOnInvalid]);
-  parsed.request.threads = cpu::default_threads();
-  if (arguments.has(kKeyThreads)) {
-    const std::int64_t threads = parse_count(arguments[kKeyThreads], "threads");
-    if (threads == 0) value_error("threads must be >= 1, got 0");
-    parsed.request.threads = static_cast<int>(std::min<std::int64_t>(threads, 1024));
-  }
+  const py::handle threads = arguments[kKeyThreads];
+  parsed.request.threads = threads ? parse_threads(threads) : cpu::default_threads();
 }
 
 void check_filters(const Arguments& arguments) {

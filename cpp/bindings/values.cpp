@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/values.h"
 
+#include <algorithm>
 #include <cstring>
 
+#include "cpu/threads.h"
 #include "plan/plan.h"
 
 namespace tokendraw::bindings {
@@ -78,18 +80,37 @@ void check_length(std::int64_t length, std::int64_t rows, const char* name) {
               std::to_string(length));
 }
 
-/// numpy would wrap a negative integer when it converts to unsigned, and a large unsigned one to signed.
+/// The first element for which `is_wrong` says so, as an array of T in C order; -1 where there is none.
+template <class T, class IsWrong>
+std::int64_t find_wrong(const ArrayView& view, const IsWrong& is_wrong) {
+  const auto* data = static_cast<const T*>(view.data);
+  std::int64_t count = 1;
+  for (int axis = 0; axis < view.ndim; ++axis) count *= view.shape[axis];
+  const T* wrong = std::find_if(data, data + count, is_wrong);
+  return wrong == data + count ? -1 : wrong - data;
+}
+
+/// numpy would wrap a negative integer when it converts to unsigned, and a large unsigned one to signed. Not by its
+/// reductions, which forget to say that they had no memory (2.4).
 void check_sign(py::handle array, py::handle target, const char* name) {
   const auto kind = array.attr("dtype").attr("kind").cast<std::string>();
   const auto wanted = target.cast<std::string>();
-  if (kind == "i" && wanted == "uint64" && array.attr("min")().cast<std::int64_t>() < 0) {
+  const bool to_unsigned = kind == "i" && wanted == "uint64";
+  const bool to_signed = kind == "u" && wanted == "int64";
+  if (!to_unsigned && !to_signed) return;
+  const py::object wide = numpy().attr("ascontiguousarray")(array, py::str(to_unsigned ? "int64" : "uint64"));
+  const ArrayView view = view_array(wide, name);
+  if (to_unsigned) {
+    const std::int64_t row = find_wrong<std::int64_t>(view, [](std::int64_t value) { return value < 0; });
+    if (row < 0) return;
     value_error(std::string(name) + " must be " + counter_rule(name) + ", got " +
-                repr_of(array.attr("min")().attr("item")()) + " (row " +
-                py::str(array.attr("argmin")()).cast<std::string>() + ")");
+                std::to_string(static_cast<const std::int64_t*>(view.data)[row]) + " (row " + std::to_string(row) +
+                ")");
   }
-  if (kind == "u" && wanted == "int64" && array.attr("max")().cast<std::uint64_t>() >> 63 != 0) {
-    value_error(std::string(name) + " must fit in 64 bits, got " + repr_of(array.attr("max")().attr("item")()));
-  }
+  const std::int64_t row = find_wrong<std::uint64_t>(view, [](std::uint64_t value) { return value >> 63 != 0; });
+  if (row < 0) return;
+  value_error(std::string(name) + " must fit in 64 bits, got " +
+              std::to_string(static_cast<const std::uint64_t*>(view.data)[row]));
 }
 
 /// A list or tuple of Python numbers, which need not fit in one dtype of NumPy: seeds go up to 2^64.
@@ -142,15 +163,21 @@ std::int64_t parse_integer(py::handle value, const char* name) {
   return number;
 }
 
-std::int64_t parse_count(py::handle value, const char* name) {
+std::int64_t parse_count(py::handle value, const char* name, std::int64_t least) {
   if (!value || PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
     type_error(std::string(name) + " must be an integer, got " + (value ? type_name(value) : "None"));
   }
   const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!index) throw py::error_already_set();
   const std::int64_t count = parse_integer(index, name);
-  if (count < 0) value_error(std::string(name) + " must be >= 0, got " + std::to_string(count));
+  if (count < least) {
+    value_error(std::string(name) + " must be >= " + std::to_string(least) + ", got " + std::to_string(count));
+  }
   return count;
+}
+
+int parse_threads(py::handle value) {
+  return static_cast<int>(std::min<std::int64_t>(parse_count(value, "threads", 1), cpu::kMaxThreads));
 }
 
 template <class T>

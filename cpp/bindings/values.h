@@ -19,8 +19,11 @@ std::string repr_of(py::handle value);
 double parse_real(py::handle value);
 std::int64_t parse_integer(py::handle value, const char* name);
 
-/// A whole number >= 0; `value` may be null.
-std::int64_t parse_count(py::handle value, const char* name);
+/// A whole number >= `least`; `value` may be null.
+std::int64_t parse_count(py::handle value, const char* name, std::int64_t least = 0);
+
+/// A count of threads, at least 1; what the core cannot use counts as what it can.
+int parse_threads(py::handle value);
 
 /// Reads a scalar into parameter.value, or an array with `rows` values (any number where rows < 0) into a new entry of
 /// `pool`, which `parameter` then borrows. Leaves the parameter alone where `value` is null. T: double, int64_t or

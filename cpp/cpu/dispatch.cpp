@@ -62,8 +62,9 @@ std::atomic<const Isa*>& active() {
 }  // namespace
 
 const std::vector<Isa>& supported_isas() {
-  static const std::vector<Isa> isas = find_isas();
-  return isas;
+  // Never destroyed: threads may still be at work while the process ends.
+  static const auto* isas = new std::vector<Isa>(find_isas());
+  return *isas;
 }
 
 const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }

@@ -2,13 +2,19 @@
 #include "cpu/row.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <utility>
+
+#include "cpu/threads.h"
 
 namespace tokendraw::cpu {
 namespace {
 
 constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+
+/// Fewer are not worth another thread: 64 tiles take about 10 microseconds.
+constexpr std::int64_t kTilesPerSpan = 64;
 
 /// Which of the two a row that is not finite holds; NaN where both.
 RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
@@ -22,8 +28,23 @@ RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
 
 }  // namespace
 
+template <class Visit>
+void Row::for_each_span(Visit visit) const {
+  const std::int64_t spans = std::min<std::int64_t>(work.threads, tiles() / kTilesPerSpan);
+  if (spans <= 1) return visit(TileSpan{0, tiles()});
+  parallel_for(spans, work.threads, [&](int, std::int64_t span) {
+    visit(TileSpan{tiles() * span / spans, tiles() * (span + 1) / spans});
+  });
+}
+
+std::int64_t Row::count(Cutoff cutoff) const {
+  std::atomic<std::int64_t> count{0};
+  for_each_span(
+      [&](TileSpan span) { count += kernels.count_kept(view_, span, work.summaries.data(), cutoff); });
+  return count;
+}
+
 RowStatus Row::scan(Scan what) {
-  const TileSpan all{0, tiles()};
   work.summaries.resize(tiles());
   work.sums.resize(tiles());
   float* groups = nullptr;
@@ -33,8 +54,12 @@ RowStatus Row::scan(Scan what) {
   }
   has_group_maxima_ = groups != nullptr;
   has_sums_ = what == Scan::kSums || what == Scan::kSumsAndGroupMaxima;
-  const bool finite = has_sums_ ? kernels.scan_sums(view_, scale_, all, work.summaries.data(), groups)
-                                : kernels.scan_max(view_, all, work.summaries.data(), groups);
+  std::atomic<bool> finite{true};
+  for_each_span([&](TileSpan span) {
+    const bool valid = has_sums_ ? kernels.scan_sums(view_, scale_, span, work.summaries.data(), groups)
+                                 : kernels.scan_max(view_, span, work.summaries.data(), groups);
+    if (!valid) finite = false;
+  });
   if (!finite) return fault_of(kernels, view_, work.tile);
   max_ = work.summaries[0].max;
   for (const TileSummary& summary : work.summaries) max_ = larger(summary.max, max_);
@@ -86,7 +111,11 @@ double Row::factor_of(std::int64_t tile) const {
 double Row::mass(Cutoff cutoff) {
   const bool whole =
       has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
-  if (!whole) kernels.cut_sums(view_, scale_, {0, tiles()}, work.summaries.data(), cutoff, work.sums.data());
+  if (!whole) {
+    for_each_span([&](TileSpan span) {
+      kernels.cut_sums(view_, scale_, span, work.summaries.data(), cutoff, work.sums.data());
+    });
+  }
   double total = 0.0;
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {
     const double sum = whole ? work.summaries[tile].sum : work.sums[tile];

@@ -74,9 +74,7 @@ class Row {
     return (logprob + log_offset(mass)) / log_slope() + log_origin();
   }
 
-  std::int64_t count(Cutoff cutoff) const {
-    return kernels.count_kept(view_, {0, tiles()}, work.summaries.data(), cutoff);
-  }
+  std::int64_t count(Cutoff cutoff) const;
 
   void write_probs(Cutoff cutoff, double mass, float* out);
 
@@ -84,6 +82,11 @@ class Row {
   Workspace& work;
 
  private:
+  /// visit(TileSpan) for the tiles of the row in as many spans as it has threads. Every tile is its own: which span it
+  /// is in changes nothing.
+  template <class Visit>
+  void for_each_span(Visit visit) const;
+
   RowView view_;
   double temperature_ = 1.0;
   Scale scale_ = make_scale(1.0);

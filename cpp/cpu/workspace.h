@@ -24,6 +24,13 @@ class Buffer {
     size_ = size;
   }
 
+  /// Room for what `other` has room for. Drops what the buffer held where it grows.
+  void reserve(const Buffer& other) {
+    const std::int64_t size = size_;
+    resize(other.capacity_);
+    size_ = size;
+  }
+
   std::int64_t size() const { return size_; }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -68,6 +75,26 @@ struct Workspace {
   Buffer<TokenEdit> token_edits;
   Buffer<std::int64_t> edits_begin;
   alignas(64) float tile[kTile];
+  int threads = 1;  // that may share the tiles of a row
+
+  void reserve(const Workspace& other) {
+    summaries.reserve(other.summaries);
+    raw_summaries.reserve(other.raw_summaries);
+    group_max.reserve(other.group_max);
+    sums.reserve(other.sums);
+    listed.reserve(other.listed);
+    candidates.reserve(other.candidates);
+    ordered.reserve(other.ordered);
+    beams.reserve(other.beams);
+    continuations.reserve(other.continuations);
+    scores.reserve(other.scores);
+    weights.reserve(other.weights);
+    events.reserve(other.events);
+    events_by_tile.reserve(other.events_by_tile);
+    match_lengths.reserve(other.match_lengths);
+    token_edits.reserve(other.token_edits);
+    edits_begin.reserve(other.edits_begin);
+  }
 };
 
 }  // namespace tokendraw::cpu

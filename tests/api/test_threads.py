@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python threads that draw at the same time, each call with threads of its own. Under TSan every night."""
+"""Python threads that draw at the same time, each call with its threads; how many. Under TSan at night."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -61,3 +62,53 @@ def test_one_array_may_be_read_by_many(logits: np.ndarray):
     with ThreadPoolExecutor(CALLERS) as pool:
         for result in pool.map(lambda _: td.softmax(frozen, top_p=0.9, threads=2), range(CALLERS)):
             np.testing.assert_array_equal(result, expected)
+
+
+# ---- get and set ----
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    yield
+    td.set_num_threads(None)
+
+
+@pytest.mark.usefixtures("restored")
+def test_the_default_is_what_was_set_last():
+    before = td.get_num_threads()
+    td.set_num_threads(3)
+    assert td.get_num_threads() == td.build_info()["threads"] == 3
+    td.set_num_threads(threads=5000)
+    assert td.get_num_threads() == 1024
+    td.set_num_threads(None)
+    assert td.get_num_threads() == td.build_info()["threads"] == before
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(
+    ("threads", "error", "message"),
+    [
+        (0, ValueError, "threads must be >= 1, got 0"),
+        (-2, ValueError, "threads must be >= 1, got -2"),
+        (2**70, ValueError, f"threads must fit in 64 bits, got {2**70}"),
+        (2.0, TypeError, "threads must be an integer, got float"),
+        ("2", TypeError, "threads must be an integer, got str"),
+        (True, TypeError, "threads must be an integer, got bool"),
+    ],
+)
+def test_what_is_no_count_is_refused(threads: object, error: type[Exception], message: str):
+    td.set_num_threads(3)
+    for call in (td.set_num_threads, lambda threads: td.sample(np.zeros(4, np.float32), threads=threads)):
+        with pytest.raises(error) as told:
+            call(threads)
+        assert str(told.value) == message
+    assert td.get_num_threads() == 3
+
+
+def test_a_count_must_be_named():
+    with pytest.raises(TypeError, match=r"^set_num_threads\(\) missing required argument 'threads'$"):
+        td.set_num_threads()
+    with pytest.raises(
+        TypeError, match=r"^get_num_threads\(\) takes 0 positional arguments but 1 were given$"
+    ):
+        td.get_num_threads(1)

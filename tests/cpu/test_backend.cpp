@@ -1,132 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backend as other threads see it: concurrent calls, no allocation in steady state, any floating-point mode.
+// The backend as other threads see it: concurrent calls, any floating-point mode.
 #include <atomic>
 #include <cfenv>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 #include <thread>
 #include <vector>
 
 #include "check.h"
 #include "cpu/backend.h"
+#include "cpu/batch.h"
 #include "cpu/isa.h"
 
 namespace {
 
-thread_local std::int64_t allocations = 0;
-
-void* allocate(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-// This program counts what it allocates. Not inlined: gcc would take free() for the wrong partner of operator new.
-#define NOT_INLINED __attribute__((noinline))
-NOT_INLINED void* operator new(std::size_t size) { return allocate(size); }
-NOT_INLINED void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocations;
-  const auto step = static_cast<std::size_t>(alignment);
-  if (void* memory = std::aligned_alloc(step, (size + step - 1) / step * step)) return memory;
-  throw std::bad_alloc();
-}
-NOT_INLINED void operator delete(void* memory) noexcept { std::free(memory); }
-NOT_INLINED void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-NOT_INLINED void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-NOT_INLINED void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
-
-namespace {
-
 using namespace tokendraw;
-
-/// A batch with rows of every kind of steps, and an invalid one.
-class Batch {
- public:
-  Batch(std::int64_t rows, std::int64_t vocab, int threads) : logits_(static_cast<std::size_t>(rows * vocab)) {
-    test::Random random(13);
-    for (float& logit : logits_) logit = static_cast<float>(random.between(-12.0, 6.0));
-    logits_[static_cast<std::size_t>(3 * vocab)] = std::nanf("");
-    for (std::int64_t row = 0; row < rows; ++row) {
-      temperatures_.push_back(row % 5 == 0 ? 0.0 : 0.8);
-      top_k_.push_back(row % 3 == 0 ? 50 : row % 3 == 1 ? 0 : 2000);
-      top_p_.push_back(row % 2 == 0 ? 0.95 : 1.0);
-      min_p_.push_back(row % 4 == 0 ? 0.01 : 0.0);
-    }
-    request_.logits.data = logits_.data();
-    request_.logits.rows = rows;
-    request_.logits.vocab = vocab;
-    request_.logits.leading_shape = {rows};
-    request_.logits.leading_strides = {vocab};
-    request_.params.temperature.values = temperatures_.data();
-    request_.params.top_k.values = top_k_.data();
-    request_.params.top_p.values = top_p_.data();
-    request_.params.min_p.values = min_p_.data();
-    request_.randomness.seed.value = 17;
-    request_.randomness.stream_is_row = true;
-    request_.threads = threads;
-  }
-
-  const Request& request() const { return request_; }
-  std::size_t rows() const { return temperatures_.size(); }
-
- private:
-  std::vector<float> logits_;
-  std::vector<double> temperatures_;
-  std::vector<std::int64_t> top_k_;
-  std::vector<double> top_p_;
-  std::vector<double> min_p_;
-  Request request_;
-};
-
-/// Everything that a draw can be asked for.
-struct Drawn {
-  explicit Drawn(std::size_t rows)
-      : tokens(rows),
-        logprobs(rows),
-        raw_logprobs(rows),
-        ranks(rows),
-        kept(rows),
-        status(rows),
-        best(rows * kBest),
-        best_logprobs(rows * kBest) {}
-
-  void draw(const Request& request) {
-    DrawOutputs outputs;
-    outputs.tokens = tokens.data();
-    outputs.logprobs = logprobs.data();
-    outputs.raw_logprobs = raw_logprobs.data();
-    outputs.ranks = ranks.data();
-    outputs.kept = kept.data();
-    outputs.top_count = kBest;
-    outputs.top_tokens = best.data();
-    outputs.top_logprobs = best_logprobs.data();
-    cpu::backend().draw(request, outputs, status.data());
-  }
-
-  bool operator==(const Drawn& other) const {
-    return tokens == other.tokens && same(logprobs, other.logprobs) && same(raw_logprobs, other.raw_logprobs) &&
-           ranks == other.ranks && kept == other.kept && status == other.status && best == other.best &&
-           same(best_logprobs, other.best_logprobs);
-  }
-
-  static bool same(const std::vector<float>& a, const std::vector<float>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](float x, float y) { return bit_cast<std::uint32_t>(x) == bit_cast<std::uint32_t>(y); });
-  }
-
-  static constexpr std::size_t kBest = 3;
-  std::vector<std::int32_t> tokens;
-  std::vector<float> logprobs;
-  std::vector<float> raw_logprobs;
-  std::vector<std::int64_t> ranks;
-  std::vector<std::int64_t> kept;
-  std::vector<RowStatus> status;
-  std::vector<std::int32_t> best;
-  std::vector<float> best_logprobs;
-};
+using test::Batch;
+using test::Drawn;
 
 Drawn draw_of(const Batch& batch) {
   Drawn drawn(batch.rows());
@@ -174,19 +63,6 @@ TEST(eight_threads_draw_at_once) {
   for (std::thread& caller : callers) caller.join();
   cpu::select_isa(cpu::supported_isas().back().name);
   CHECK_EQUAL(differing.load(), 0);
-}
-
-TEST(the_second_call_of_a_size_allocates_nothing) {
-  const Batch batch(16, 40000, 1);
-  Drawn drawn(batch.rows());
-  const std::int64_t before = allocations;
-  drawn.draw(batch.request());
-  CHECK(allocations > before);
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    const std::int64_t warm = allocations;
-    drawn.draw(batch.request());
-    CHECK_EQUAL(allocations - warm, 0);
-  }
 }
 
 TEST(the_callers_rounding_mode_changes_nothing_and_comes_back) {
