@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every job of the table on rows it is not judged on: flat, tied, heavy-tailed, and those of real models."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench import real_logits
+from bench.contest import Contest, Recipe, beside_floor, contests
+from bench.results import TOKENDRAW
+from tokendraw.budgets import FLOOR, JOBS, ROWS, make_rows, present
+
+
+def recipes() -> Iterator[Recipe]:
+    for name, job in present(JOBS).items():
+        for rows in job.budgets:
+            for kind in sorted({*ROWS} - {job.rows}):
+                yield recipe(name, kind, rows, partial(make_rows, kind, rows))
+            for model, logits_of in real_logits.SOURCES.items():
+                yield recipe(name, model, rows, lambda vocab, of=logits_of, rows=rows: of(rows))
+
+
+def recipe(name: str, kind: str, rows: int, rows_of: Callable[[int], NDArray[np.float32]]) -> Recipe:
+    def make(vocab: int) -> Contest:
+        return beside_floor(JOBS[name], kind, rows_of(vocab))
+
+    return Recipe(f"{name}-{kind}-{rows}", (TOKENDRAW, FLOOR), make)
+
+
+@contests(recipes())
+def test_rows(play):
+    answer = play()
+    assert len(answer[0] if isinstance(answer, tuple) else answer) > 0
+
+
+def test_tied_and_heavy_tailed_rows_are_what_their_names_say():
+    values = np.unique(make_rows("tied", 1))
+    assert values.size < 60
+    row = make_rows("heavy-tailed", 1)[0]
+    assert np.sort(row)[-1] > 20 * np.sort(row)[-1000]
+
+
+@pytest.mark.parametrize("model", real_logits.SOURCES)
+def test_real_logits_predict_the_text(model):
+    """Better than chance by far: the rows are the predictions of a model that was read rightly."""
+    logits = real_logits.SOURCES[model](8)
+    best = np.sort(logits, axis=-1)
+    assert logits.dtype == np.float32
+    assert (best[:, -1] - np.median(logits, axis=-1) > 5).all()
