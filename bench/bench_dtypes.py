@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bench.contest import Contest, Recipe, contests
+from bench.contest import Contest, Recipe, batches_of, contests
 from bench.results import Budget
-from tokendraw.budgets import BATCH, FLOOR, JOBS, Contestant, copies, floor_of, make_rows, present
+from tokendraw.budgets import BATCH, FLOOR, JOBS, Contestant, copies, floor_of, present
 
 HALF_TYPES = ("bfloat16", "float16")
 SHARE = 0.8
@@ -16,9 +16,9 @@ SHARE = 0.8
 
 def make(name: str, vocab: int) -> Contest:
     job = JOBS[name]
-    rows = make_rows(job.rows, BATCH, vocab)
+    batches = batches_of(job.rows, BATCH, vocab)
+    rows = batches[0]
     call = job.prepare(rows.shape)
-    batches = copies(rows)
     contestants = {FLOOR: floor_of(batches), "float32": Contestant(call, batches)}
     absent = {}
     for dtype in HALF_TYPES:

@@ -1,31 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every job of the table on rows it is not judged on: flat, tied, heavy-tailed, and those of real models."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from bench import real_logits
-from bench.contest import Contest, Recipe, beside_floor, contests
+from bench.contest import Contest, Recipe, batches_of, beside_floor, contests
 from bench.results import TOKENDRAW
-from tokendraw.budgets import FLOOR, JOBS, ROWS, make_rows, present
+from tokendraw.budgets import FLOOR, JOBS, ROWS, copies, make_rows, present
 
 
 def recipes() -> Iterator[Recipe]:
-    for name, job in present(JOBS).items():
-        for rows in job.budgets:
-            for kind in sorted({*ROWS} - {job.rows}):
-                yield recipe(name, kind, rows, partial(make_rows, kind, rows))
-            for model, logits_of in real_logits.SOURCES.items():
-                yield recipe(name, model, rows, lambda vocab, of=logits_of, rows=rows: of(rows))
+    jobs = present(JOBS)
+    counts = sorted({rows for job in jobs.values() for rows in job.budgets})
+    for rows in counts:
+        for kind in (*ROWS, *real_logits.SOURCES):
+            for name, job in jobs.items():
+                if rows in job.budgets and kind != job.rows:
+                    yield recipe(name, kind, rows)
 
 
-def recipe(name: str, kind: str, rows: int, rows_of: Callable[[int], NDArray[np.float32]]) -> Recipe:
+def recipe(name: str, kind: str, rows: int) -> Recipe:
     def make(vocab: int) -> Contest:
-        return beside_floor(JOBS[name], kind, rows_of(vocab))
+        source = real_logits.SOURCES.get(kind)
+        batches = copies(source(rows)) if source else batches_of(kind, rows, vocab)
+        return beside_floor(JOBS[name], kind, batches)
 
     return Recipe(f"{name}-{kind}-{rows}", (TOKENDRAW, FLOOR), make)
 

@@ -3,19 +3,19 @@
 
 import pytest
 
-from bench.contest import Recipe, beside_floor, contests
+from bench.contest import Recipe, batches_of, beside_floor, contests
 from bench.results import TOKENDRAW
-from tokendraw.budgets import FLOOR, STEPS, make_rows, present
+from tokendraw.budgets import BATCH, FLOOR, STEPS, present
 
 
 @contests(
     Recipe(
         f"{name}-{rows}",
         (TOKENDRAW, FLOOR),
-        lambda vocab, job=job, rows=rows: beside_floor(job, job.rows, make_rows(job.rows, rows, vocab)),
+        lambda vocab, job=job, rows=rows: beside_floor(job, job.rows, batches_of(job.rows, rows, vocab)),
     )
+    for rows in (1, BATCH)
     for name, job in present(STEPS).items()
-    for rows in job.budgets
 )
 def test_step(play, contest):
     assert len(play()) == contest.rows

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from bench.contest import Contest, Recipe, contests
+from bench.contest import Contest, Recipe, batches_of, contests
 from bench.results import Budget
-from tokendraw.budgets import BATCH, JOBS, Contestant, copies, make_rows, present
+from tokendraw.budgets import BATCH, JOBS, Contestant, present
 
 GAIN = 1.8
 ONE, TWO = "one thread", "two threads"
@@ -16,7 +16,7 @@ ONE, TWO = "one thread", "two threads"
 
 def make(name: str, vocab: int) -> Contest:
     job = JOBS[name]
-    batches = copies(make_rows(job.rows, BATCH, vocab))
+    batches = batches_of(job.rows, BATCH, vocab)
     shape = batches[0].shape
     contestants = {
         ONE: Contestant(job.prepare(shape, threads=1), batches),

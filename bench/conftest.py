@@ -8,12 +8,13 @@ import pytest
 
 from bench import results
 from bench.contest import Contest
+from bench.results import Result
 from tokendraw.budgets import ROUNDS, VOCAB
 
 SMALL_VOCAB = 4096
 """Where nothing is timed, to see that everything runs."""
 
-PLAYED = pytest.StashKey[dict[str, Contest]]()
+PLAYED = pytest.StashKey[dict[str, Result]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,7 +59,7 @@ def play(request: pytest.FixtureRequest, contest: Contest, contestant: str) -> C
         answer = contest.contestants[contestant].run()
         if not config.getoption("benchmark_disable"):
             contest.time(config.getoption("rounds"), config.getoption("limit"))
-            config.stash[PLAYED][contest.name] = contest
+            config.stash[PLAYED][contest.name] = contest.result
             report()
         return answer
 
@@ -75,7 +76,7 @@ def play(request: pytest.FixtureRequest, contest: Contest, contestant: str) -> C
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    played = [contest.result for contest in config.stash[PLAYED].values()]
+    played = list(config.stash[PLAYED].values())
     if not played:
         return
     terminalreporter.section("time of a call, ratio to np.max over the same rows, 95 % interval")

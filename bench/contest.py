@@ -6,6 +6,7 @@ and each gives what was measured of it to pytest-benchmark.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,21 +87,27 @@ def beside_peers(name: str) -> list[Recipe]:
         Recipe(
             f"{name}-{rows}",
             (TOKENDRAW, FLOOR, *peers.NAMES),
-            lambda vocab, rows=rows: _contest_of(name, make_rows(JOBS[name].rows, rows, vocab)),
+            lambda vocab, rows=rows: _contest_of(name, batches_of(JOBS[name].rows, rows, vocab)),
         )
         for rows in JOBS[name].budgets
     ]
 
 
-def _contest_of(name: str, rows: NDArray[np.float32]) -> Contest:
+@lru_cache(maxsize=1)
+def batches_of(kind: str, rows: int, vocab: int) -> list[NDArray[np.float32]]:
+    """Return synthetic rows and their copies; contests that follow each other share them."""
+    return copies(make_rows(kind, rows, vocab))
+
+
+def _contest_of(name: str, batches: Sequence[NDArray[np.float32]]) -> Contest:
     job = JOBS[name]
-    batches = copies(rows)
-    contestants = {FLOOR: floor_of(batches), TOKENDRAW: Contestant(job.prepare(rows.shape), batches)}
+    rows, vocab = shape = batches[0].shape
+    contestants = {FLOOR: floor_of(batches), TOKENDRAW: Contestant(job.prepare(shape), batches)}
     others, absent = peer_contestants(name, batches)
-    budget = job.budgets[len(rows)] if rows.shape[1] == VOCAB else None
+    budget = job.budgets[rows] if vocab == VOCAB else None
     budgets = [] if budget is None else [Budget(TOKENDRAW, FLOOR, budget)]
-    title = f"{job.title} {list(rows.shape)}"
-    return Contest(title, len(rows), contestants | others, budgets, job.lead, absent)
+    title = f"{job.title} {list(shape)}"
+    return Contest(title, rows, contestants | others, budgets, job.lead, absent)
 
 
 def peer_contestants(
@@ -127,11 +134,11 @@ def call_of(peer: peers.Peer, name: str, shape: tuple[int, int]) -> Callable[[An
     return (lambda logits: function(logits, *inputs)) if inputs else function
 
 
-def beside_floor(job: Job, kind: str, rows: NDArray[np.float32]) -> Contest:
+def beside_floor(job: Job, kind: str, batches: Sequence[NDArray[np.float32]]) -> Contest:
     """Return any job on any rows beside the floor; nothing is promised."""
-    batches = copies(rows)
-    contestants = {FLOOR: floor_of(batches), TOKENDRAW: Contestant(job.prepare(rows.shape), batches)}
-    return Contest(f"{job.title}, {kind} {list(rows.shape)}", len(rows), contestants)
+    shape = batches[0].shape
+    contestants = {FLOOR: floor_of(batches), TOKENDRAW: Contestant(job.prepare(shape), batches)}
+    return Contest(f"{job.title}, {kind} {list(shape)}", shape[0], contestants)
 
 
 def nucleus(rows: NDArray[np.float32]) -> int:
