@@ -2,12 +2,13 @@
 """Timing the contests, giving the times to pytest-benchmark, and the closing table."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pytest
 
 from bench import results
-from bench.contest import Contest
+from bench.contest import Contest, Recipe
 from bench.results import Result
 from tokendraw.budgets import ROUNDS, VOCAB
 
@@ -27,11 +28,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PLAYED] = {}
 
 
-@pytest.fixture(scope="session")
+@lru_cache(maxsize=1)
+def made(recipe: Recipe, vocab: int) -> Contest:
+    """Make a contest, and let go of the one before: one set of rows is alive at a time."""
+    return recipe.make(vocab)
+
+
+@pytest.fixture
 def contest(request: pytest.FixtureRequest) -> Contest:
-    """Make the contest of a recipe. Its tests run together, so that one set of rows is alive at a time."""
+    """Return the contest of a recipe: the same one to each contestant, whose tests follow each other."""
     disabled = request.config.getoption("benchmark_disable")
-    return request.param.make(SMALL_VOCAB if disabled else VOCAB)
+    return made(request.param, SMALL_VOCAB if disabled else VOCAB)
 
 
 class Replay:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO
 
-import numpy as np
-
 from tokendraw import budgets
 from tokendraw.budgets import BATCH, FLOOR, JOBS, VOCAB, Contestant, Job, Ratio
 
@@ -160,8 +158,8 @@ def table(lines: Sequence[Line], threads: int, rounds: int) -> Iterator[str]:
     >>> print(list(table([line], threads=1, rounds=41))[-1])
     greedy                        1      12.0 us    1.20  1.10 .. 1.30     1.1  met
     """
-    vocab = lines[0].vocab
-    yield f"vocab {vocab}, {threads} {'thread' if threads == 1 else 'threads'}, {rounds} rounds in turn with {FLOOR}"
+    counted = "1 thread" if threads == 1 else f"{threads} threads"
+    yield f"vocab {lines[0].vocab}, {counted}, {rounds} rounds in turn with {FLOOR}"
     yield ""
     yield f"{'job':26}{'rows':>5}{'time':>13}{'ratio':>8}{'95 % interval':>15}{'budget':>7}"
     for line in lines:

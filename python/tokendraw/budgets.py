@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The budget table: what is timed, on which rows, beside what, and how long it may take.
 
-Times are told as ratios to `np.max` over the same float32 rows, which reads every logit once and does next to nothing
-with it: the floor. A ratio is the median over rounds in which everybody takes a turn, with its 95 % interval.
-`tokendraw bench` prints the table; the benches of the repository add other libraries to the same rounds.
+Times are told as ratios to `np.max` over the same float32 rows, which reads every logit once and does next to
+nothing with it: the floor. A ratio is the median over rounds in which everybody takes a turn, with its 95 %
+interval. `tokendraw bench` prints the table; the benches of the repository add other libraries to the rounds.
 
 Examples
 --------
@@ -80,7 +80,7 @@ def _flat(random: np.random.Generator, rows: int, vocab: int) -> Rows:
 
 
 def _tied(random: np.random.Generator, rows: int, vocab: int) -> Rows:
-    """Some forty different values, each shared by thousands of tokens: what coarse half types do to logits."""
+    """Few different values, each shared by thousands of tokens: what half types do to logits."""
     return np.round(random.normal(0, 2, (rows, vocab)) * 2).astype(np.float32) / np.float32(2)
 
 
@@ -314,8 +314,8 @@ class Ratio(NamedTuple):
 def _places_to_cut(count: int) -> int:
     """Return how many ordered values lie outside of the median's 95 % interval on either side.
 
-    The number of values below the median is binomial with p = 1/2. Below 6 values the interval is all there is, and
-    narrower than 95 %.
+    The number of values below the median is binomial with p = 1/2. Below 6 values the interval is all there is,
+    and its level is lower.
     """
     cut, tail = 0, 1.0
     while (tail + math.comb(count, cut + 1)) / 2.0**count <= 0.025:
