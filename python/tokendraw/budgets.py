@@ -314,8 +314,8 @@ class Ratio(NamedTuple):
 def _places_to_cut(count: int) -> int:
     """Return how many ordered values lie outside of the median's 95 % interval on either side.
 
-    The number of values below the median is binomial with p = 1/2. Below 6 values the interval is all there is,
-    and its level is lower.
+    The number of values below the median is binomial with p = 1/2. Below 6 values the interval is all there
+    is, and its level is lower.
     """
     cut, tail = 0, 1.0
     while (tail + math.comb(count, cut + 1)) / 2.0**count <= 0.025:
