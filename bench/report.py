@@ -54,7 +54,7 @@ def run_benches(options: Sequence[str]) -> list[Result]:
 PAGE = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 # Speed
 
-Made by `python -m bench.report`; `tokendraw bench` measures the table, without other libraries, on your machine.
+Made by `python -m bench.report`; `tokendraw bench` measures the table, without its last column, on yours.
 
 {table}
 
@@ -62,17 +62,17 @@ Made by `python -m bench.report`; `tokendraw bench` measures the table, without 
 
 ## Everything that was timed
 
-Median time of a call, median ratio to `np.max` over the same rows, and the 95 % interval of that median. Everybody
-takes one turn per round; who is slow sits out after some seconds. A budget is met when the interval includes it or
-lies below: a wide interval, of a machine that had other work, proves little.
+Median time of a call, median ratio to `np.max` over the same rows, and the 95 % interval of that median.
+Everybody takes one turn per round; who is slow sits out after some seconds. A budget is met when the interval
+includes it or lies below: a wide interval, of a machine that had other work, proves little.
 
 ```text
 {contests}
 ```
 """
 
-TABLE = """{date}, {machine}. One thread, vocab {vocab}, float32. Ratios are to `np.max` over the same rows, with the
-95 % interval of their median; the last column is the time of the fastest other library over tokendraw's.
+TABLE = """{date}, {machine}. One thread, vocab {vocab}, float32. Ratios are to `np.max` over the same rows,
+with the 95 % interval of their median; the last column is the time of the fastest other library over tokendraw's.
 
 | job | one row in cache | 64 rows from memory | fastest other library, one row |
 |---|---:|---:|---:|"""

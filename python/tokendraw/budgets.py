@@ -394,7 +394,7 @@ class Contestant:
     Examples
     --------
     >>> rows = make_rows("flat", 1, 1000)
-    >>> Contestant(np.argmax, copies(rows)).run() == rows.argmax()
+    >>> bool(Contestant(np.argmax, copies(rows)).run() == rows.argmax())
     True
     """
 
