@@ -100,7 +100,12 @@ def draw(panels: dict[str, Curves], file: Path) -> None:
         axis.set_ylabel("microseconds a call")
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     figure.suptitle("Time of a call against the vocabulary: one row, float32, one thread", fontsize=12)
-    figure.text(0.01, 0.01, f"{today}. {machine()}. Medians of up to {ROUNDS} rounds in turn.", fontsize=7)
+    figure.text(
+        0.01,
+        0.01,
+        f"{today}. {machine()}. Medians of up to {ROUNDS} rounds; rows above 2 MiB from memory.",
+        fontsize=7,
+    )
     figure.tight_layout(rect=(0, 0.02, 1, 0.99))
     figure.savefig(file, metadata={"Date": None})
     _append_licence(file)

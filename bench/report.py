@@ -72,7 +72,7 @@ includes it or lies below: a wide interval, of a machine that had other work, pr
 """
 
 TABLE = """{date}, {machine}. One thread, vocab {vocab}, float32. Ratios are to `np.max` over the same rows,
-with the 95 % interval of their median; the last column is the time of the fastest other library over tokendraw's.
+with the 95 % interval of their median; the last column is the fastest other library's time over tokendraw's.
 
 | job | one row in cache | 64 rows from memory | fastest other library, one row |
 |---|---:|---:|---:|"""

@@ -484,7 +484,7 @@ def time_in_turn(
 
 
 def machine() -> str:
-    """Describe in one line what times were taken on.
+    """Describe in one line what times were taken on, and how busy it is with other work.
 
     Examples
     --------
@@ -495,7 +495,8 @@ def machine() -> str:
     cache = f"{_last_cache_bytes() / 2**20:.0f} MiB of last-level cache"
     return (
         f"{_processor()}, {os.cpu_count()} processors, {cache}; Python {platform.python_version()},"
-        f" NumPy {np.__version__}, tokendraw {build['version']} ({build['isa']}, {build['compiler']})"
+        f" NumPy {np.__version__}, tokendraw {build['version']} ({build['isa']}, {build['compiler']});"
+        f" load average {os.getloadavg()[0]:.1f}"
     )
 
 
