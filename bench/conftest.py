@@ -21,7 +21,7 @@ PLAYED = pytest.StashKey[dict[str, Result]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tokendraw")
     group.addoption("--rounds", type=int, default=ROUNDS, help="rounds of every contest")
-    group.addoption("--limit", type=float, default=4.0, help="seconds after which a contestant sits out")
+    group.addoption("--limit", type=float, default=4.0, help="seconds after which a peer sits out")
 
 
 def pytest_configure(config: pytest.Config) -> None:

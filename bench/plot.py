@@ -73,7 +73,7 @@ def medians(name: str, vocab: int) -> Iterator[tuple[str, float]]:
     batches = copies(make_rows(job.rows, 1, vocab))
     own = {FLOOR: floor_of(batches), TOKENDRAW: Contestant(job.prepare((1, vocab)), batches)}
     contestants = own | peer_contestants(name, batches)[0]
-    for _ in time_in_turn(contestants, ROUNDS, LIMIT):
+    for _ in time_in_turn(contestants, ROUNDS, dict.fromkeys(contestants, LIMIT)):
         pass
     for contestant in contestants:
         yield contestant, statistics.median(contestants[contestant].seconds)

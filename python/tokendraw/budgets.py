@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -450,7 +451,9 @@ def floor_of(batches: Sequence[Any]) -> Contestant:
 
 
 def time_in_turn(
-    contestants: Mapping[str, Contestant], rounds: int = ROUNDS, limit: float = math.inf
+    contestants: Mapping[str, Contestant],
+    rounds: int = ROUNDS,
+    limits: Mapping[str, float] = MappingProxyType({}),
 ) -> Iterator[int]:
     """Time everybody once per round, and yield after each round.
 
@@ -460,8 +463,8 @@ def time_in_turn(
         By name; their `seconds` grow.
     rounds : int
         How many.
-    limit : float
-        Seconds after which a slow one sits out the rest, when it took part in seven rounds.
+    limits : mapping
+        Seconds by name, after which a slow one sits out the rest, when it took part in seven rounds.
 
     Yields
     ------
@@ -477,8 +480,9 @@ def time_in_turn(
     3
     """
     for done in range(1, rounds + 1):
-        for contestant in contestants.values():
-            if len(contestant.seconds) < _FEWEST_ROUNDS or contestant.spent < limit:
+        for name, contestant in contestants.items():
+            is_due = contestant.spent < limits.get(name, math.inf)
+            if is_due or len(contestant.seconds) < _FEWEST_ROUNDS:
                 contestant.take_turn()
         yield done
 
