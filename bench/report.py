@@ -63,8 +63,8 @@ Made by `python -m bench.report`; `tokendraw bench` measures the table, without 
 ## Everything that was timed
 
 Median time of a call, median ratio to `np.max` over the same rows, and the 95 % interval of that median.
-Everybody takes one turn per round; other libraries sit out after some seconds. A budget is met when the interval
-includes it or lies below: a wide interval, of a machine that had other work, proves little.
+Everybody takes one turn per round; other libraries sit out after some seconds. A budget is met when the
+interval includes it or lies below: a wide interval, of a machine that had other work, proves little.
 
 ```text
 {contests}
