@@ -19,6 +19,16 @@ from bench.contest import Contest, Recipe, contests
 from bench.results import Budget
 from tokendraw.budgets import Contestant, make_rows
 
+# The least that a pybind11 function can do with an array.
+SOURCE = """
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+namespace py = pybind11;
+PYBIND11_MODULE(empty_call, module) {
+  module.def("take_array", [](const py::array& array) { return array.shape(0); });
+}
+"""
+
 VOCAB = 32
 EMPTY = "empty pybind11 call"
 SECONDS_MORE = 3e-6
@@ -44,7 +54,8 @@ def empty_call() -> ModuleType | str:
         built = Path(folder) / f"empty_call{sysconfig.get_config_var('EXT_SUFFIX')}"
         includes = [f"-I{path}" for path in (pybind11.get_include(), sysconfig.get_path("include"))]
         options = ["-O2", "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden"]
-        source = Path(__file__).with_name("empty_call.cpp")
+        source = Path(folder) / "empty_call.cpp"
+        source.write_text(SOURCE, encoding="utf-8")
         subprocess.run([compiler, *options, *includes, str(source), "-o", str(built)], check=True)
         spec = importlib.util.spec_from_file_location("empty_call", built)
         assert spec is not None
