@@ -227,6 +227,7 @@ class BeamStep {
     const double* scores = beams_.scores + prompt * beams_.width;
     order_beams(scores, beams_.width, share, shares_, work.beams);
     BestContinuations best(out_.k, work.beams.size(), request_.logits.vocab, list);
+    work.threads = 1;
     for (const std::int32_t beam : work.beams) {
       const std::int64_t index = prompt * beams_.width + beam;
       const RowView view = view_row(request_, index);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `tokendraw generate` and `tokendraw info`.
+"""The command line: `tokendraw generate`, `tokendraw bench` and `tokendraw info`.
 
 What is slow to import is imported by the command that needs it.
 """
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="command", required=True, parser_class=_Parser)
     _add_generate(commands)
+    _add_bench(commands)
     _add_info(commands)
     return parser
 
@@ -200,6 +201,19 @@ def _add_output(group: Any) -> None:
         metavar="N",
         help="how many candidates --show prints (default 8)",
     )
+
+
+def _add_bench(commands: Any) -> None:
+    from tokendraw import bench
+
+    parser = commands.add_parser(
+        "bench",
+        help="time the sampler on this machine",
+        description="Time each job beside np.max over the same rows, and compare the ratio with its budget.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=bench.run)
+    bench.add_options(parser, _positive)
 
 
 def _add_info(commands: Any) -> None:

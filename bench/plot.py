@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture: time of a call against the vocabulary, all peers, the floor drawn.
+
+python -m bench.plot docs/time_by_vocab.svg
+"""
+
+import argparse
+import datetime
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.contest import peer_contestants
+from bench.results import TOKENDRAW
+from tokendraw.budgets import (
+    FLOOR,
+    JOBS,
+    Contestant,
+    copies,
+    floor_of,
+    machine,
+    make_rows,
+    present,
+    time_in_turn,
+)
+
+VOCABS = tuple(2**power for power in range(10, 21))
+PANELS = ("greedy", "temperature", "top_k", "top_p_peaked", "top_p_flat", "top_k_top_p", "min_p")
+ROUNDS = 11
+LIMIT = 0.3
+
+# Colours that stay apart for the colour-blind (Okabe and Ito 2008), one per contestant in every panel.
+STYLES: dict[str, dict[str, Any]] = {
+    FLOOR: {"color": "black", "linestyle": "--", "linewidth": 1.2},
+    TOKENDRAW: {"color": "#D55E00", "linewidth": 2.4, "zorder": 5},
+    "numpy": {"color": "#0072B2"},
+    "torch": {"color": "#CC79A7"},
+    "transformers": {"color": "#009E73"},
+    "onnxruntime": {"color": "#E69F00"},
+    "numba": {"color": "#56B4E9"},
+    "llama.cpp": {"color": "#777777"},
+}
+
+Curves = dict[str, list[tuple[int, float]]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.plot", description=__doc__.partition("\n")[0])
+    parser.add_argument("file", type=Path, help="where the SVG goes")
+    options = parser.parse_args(arguments)
+    panels = {}
+    for name in PANELS:
+        if name in present(JOBS):
+            panels[name] = curves(name)
+            print(f"{JOBS[name].title}: timed", file=sys.stderr)
+    draw(panels, options.file)
+
+
+def curves(name: str) -> Curves:
+    """Time a job on one row of each size."""
+    found: Curves = {}
+    for vocab in VOCABS:
+        for contestant, seconds in medians(name, vocab):
+            found.setdefault(contestant, []).append((vocab, seconds))
+    return found
+
+
+def medians(name: str, vocab: int) -> Iterator[tuple[str, float]]:
+    job = JOBS[name]
+    # Above 2^19 tokens a row is larger than what is timed from the caches; the copies then come from memory.
+    batches = copies(make_rows(job.rows, 1, vocab))
+    own = {FLOOR: floor_of(batches), TOKENDRAW: Contestant(job.prepare((1, vocab)), batches)}
+    contestants = own | peer_contestants(name, batches)[0]
+    for _ in time_in_turn(contestants, ROUNDS, dict.fromkeys(contestants, LIMIT)):
+        pass
+    for contestant in contestants:
+        yield contestant, statistics.median(contestants[contestant].seconds)
+
+
+def draw(panels: dict[str, Curves], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    # Text as text, and nothing random: the same times give the same file.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tokendraw", "font.size": 9})
+    columns = 4
+    figure, axes = pyplot.subplots(-(-(len(panels) + 1) // columns), columns, figsize=(13, 6.6), sharey=True)
+    flat_axes = list(axes.flat)
+    for axis, (name, found) in zip(flat_axes, panels.items(), strict=False):
+        _draw_panel(axis, JOBS[name].title, found)
+    handles = {line.get_label(): line for axis in flat_axes for line in axis.get_lines()}
+    for axis in flat_axes[len(panels) :]:
+        axis.axis("off")
+    flat_axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("microseconds a call")
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    figure.suptitle("Time of a call against the vocabulary: one row, float32, one thread", fontsize=12)
+    figure.text(
+        0.01,
+        0.01,
+        f"{today}. {machine()}. Medians of up to {ROUNDS} rounds; rows above 2 MiB from memory.",
+        fontsize=7,
+    )
+    figure.tight_layout(rect=(0, 0.02, 1, 0.99))
+    figure.savefig(file, metadata={"Date": None})
+    _append_licence(file)
+
+
+def _draw_panel(axis: Any, title: str, found: Curves) -> None:
+    for contestant, points in found.items():
+        vocabs, seconds = zip(*points, strict=True)
+        axis.loglog(vocabs, [1e6 * value for value in seconds], label=contestant, **STYLES[contestant])
+    axis.set_title(title)
+    axis.set_xlabel("tokens in the vocabulary")
+    axis.grid(True, which="major", alpha=0.25)
+
+
+def _append_licence(file: Path) -> None:
+    """Put the licence into the second line, after the XML declaration, and end lines without blanks."""
+    head, *rest = (line.rstrip() for line in file.read_text(encoding="utf-8").splitlines())
+    licence = "<!-- SPDX-License-Identifier: Apache-2.0 -->"
+    file.write_text("\n".join([head, licence, *rest]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
