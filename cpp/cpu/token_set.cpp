@@ -211,7 +211,7 @@ void TokenSet::keep_high_ties(Cutoff last) {
 void TokenSet::keep_typical(double share) {
   const double mass = this->mass();
   const double center = row_.score_of(-entropy(mass), mass);
-  const ScoreBand band = listed_ ? select_typical(ordered(), ordered_weights(), center, share * mass)
+  const ScoreBand band = listed_ ? select_typical_listed(row_, center, share * mass)
                                  : select_typical(row_, cutoff_, center, share * mass);
   cut({band.floor, INT64_MAX});
   if (best_score() > band.ceiling) remove({band.ceiling, -1});

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <vector>
 
 namespace tokendraw::cpu {
 namespace {
@@ -45,18 +43,16 @@ ScoreBand band_of(double center, double distance) {
   return kEmptyBand;
 }
 
-/// The distance at which the running weight reaches the target; `by_distance` sorts positions.
-double reaching_distance(const Buffer<Candidate>& found, const Buffer<float>& weights, double center, double mass,
-                         double target) {
-  std::vector<std::int64_t> by_distance(static_cast<std::size_t>(found.size()));
-  std::iota(by_distance.begin(), by_distance.end(), std::int64_t{0});
-  const auto distance = [&](std::int64_t i) { return distance_of(found[i].score, center); };
-  std::sort(by_distance.begin(), by_distance.end(), [&](auto a, auto b) { return distance(a) < distance(b); });
-  for (const std::int64_t i : by_distance) {
+/// The distance at which the weight reaches the target, counted from `mass`; sorts `found`.
+double reaching_distance(Row& row, Buffer<Candidate>& found, double center, double mass, double target) {
+  const auto distance = [&](Candidate c) { return distance_of(c.score, center); };
+  std::sort(found.begin(), found.end(), [&](Candidate a, Candidate b) { return distance(a) < distance(b); });
+  const Buffer<float>& weights = row.weigh(found);
+  for (std::int64_t i = 0; i < found.size(); ++i) {
     mass += static_cast<double>(weights[i]);
-    if (mass >= target) return distance(i);
+    if (mass >= target) return distance(found[i]);
   }
-  return distance(by_distance.back());
+  return distance(found.back());
 }
 
 class Typical {
@@ -116,7 +112,7 @@ class Typical {
     }
     found.resize(count);
     if (count == 0) return outside;
-    return reaching_distance(found, row_.weigh(found), center_, mass, target_);
+    return reaching_distance(row_, found, center_, mass, target_);
   }
 
   /// Appends what the base keeps of a band to the first `count` candidates; returns how many there are then.
@@ -145,8 +141,11 @@ ScoreBand select_typical(Row& row, Cutoff base, double center, double target) {
   return Typical(row, base, center, target).find();
 }
 
-ScoreBand select_typical(const Buffer<Candidate>& listed, const Buffer<float>& weights, double center, double target) {
-  return band_of(center, reaching_distance(listed, weights, center, 0.0, target));
+ScoreBand select_typical_listed(Row& row, double center, double target) {
+  Buffer<Candidate>& found = row.work.candidates;
+  found.resize(row.work.listed.size());
+  std::copy(row.work.listed.begin(), row.work.listed.end(), found.begin());
+  return band_of(center, reaching_distance(row, found, center, 0.0, target));
 }
 
 }  // namespace tokendraw::cpu

@@ -16,7 +16,7 @@ struct ScoreBand {
 /// edge are all inside. Reads the row a few dozen times; O(kMaxListed) memory.
 ScoreBand select_typical(Row& row, Cutoff base, double center, double target);
 
-/// The same of a list, whose weights are given; `order` is scratch.
-ScoreBand select_typical(const Buffer<Candidate>& listed, const Buffer<float>& weights, double center, double target);
+/// The same of row.work.listed, which is what earlier steps left.
+ScoreBand select_typical_listed(Row& row, double center, double target);
 
 }  // namespace tokendraw::cpu

@@ -59,6 +59,7 @@ struct Drawn {
       : tokens(rows),
         logprobs(rows),
         raw_logprobs(rows),
+        entropies(rows),
         ranks(rows),
         kept(rows),
         status(rows),
@@ -70,6 +71,7 @@ struct Drawn {
     outputs.tokens = tokens.data();
     outputs.logprobs = logprobs.data();
     outputs.raw_logprobs = raw_logprobs.data();
+    outputs.entropies = entropies.data();
     outputs.ranks = ranks.data();
     outputs.kept = kept.data();
     outputs.top_count = kBest;
@@ -80,6 +82,7 @@ struct Drawn {
 
   bool operator==(const Drawn& other) const {
     return tokens == other.tokens && same(logprobs, other.logprobs) && same(raw_logprobs, other.raw_logprobs) &&
+           same(entropies, other.entropies) &&
            ranks == other.ranks && kept == other.kept && status == other.status && best == other.best &&
            same(best_logprobs, other.best_logprobs);
   }
@@ -93,6 +96,7 @@ struct Drawn {
   std::vector<std::int32_t> tokens;
   std::vector<float> logprobs;
   std::vector<float> raw_logprobs;
+  std::vector<float> entropies;
   std::vector<std::int64_t> ranks;
   std::vector<std::int64_t> kept;
   std::vector<RowStatus> status;

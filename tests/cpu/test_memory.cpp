@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "check.h"
+#include "cpu/allocations.h"
 #include "cpu/backend.h"
 #include "cpu/batch.h"
 #include "cpu/threads.h"
+#include "plan/plan.h"
 
 namespace {
 
@@ -69,6 +71,8 @@ NOT_INLINED void operator delete(void* memory, std::size_t) noexcept { std::free
 NOT_INLINED void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 NOT_INLINED void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
+std::int64_t tokendraw::test::allocations_so_far() { return allocations; }
+
 namespace {
 
 using namespace tokendraw;
@@ -116,11 +120,42 @@ class Jobs {
     Edits& few = add("bias of two tokens").edits;
     few.token_bias = token_bias_.data();
     few.token_bias_count = static_cast<std::int64_t>(token_bias_.size());
+    add("typical").params.typical_p = {0.6};
+    add("epsilon").params.epsilon_cutoff = {0.0002};
+    add("eta").params.eta_cutoff = {0.0002};
+    add("top_n_sigma").params.top_n_sigma = {1.0};
+    FilterParams& xtc = add("xtc").params;
+    xtc.xtc_probability = {1.0};
+    xtc.xtc_threshold = {0.0001};
+    FilterParams& list = add("typical and xtc of a list").params;
+    list.top_k = {100};
+    list.typical_p = {0.6};
+    list.xtc_probability = {1.0};
+    FilterParams& ties = add("joint, high ties").params;
+    ties.steps = parse_steps({"top_k_top_p"});
+    ties.top_k = {300};
+    ties.top_p = {0.9};
+    ties.top_p_ties = Ties::kHighest;
+    add_penalties();
   }
 
   const std::vector<Job>& all() const { return all_; }
 
  private:
+  void add_penalties() {
+    for (std::int64_t row = 0; row <= kRows; ++row) offsets_.push_back(row * kHistory);
+    for (std::int32_t i = 0; i < kRows * kHistory; ++i) history_.push_back(i * i % 997 % 50);
+    Request& penalised = add("penalties");
+    penalised.history.tokens = history_.data();
+    penalised.history.offsets = offsets_.data();
+    penalised.penalties.repetition = {1.2};
+    penalised.penalties.frequency = {0.1};
+    penalised.penalties.presence = {0.1};
+    penalised.penalties.dry_multiplier = {0.8};
+    penalised.penalties.min_tokens = {5};
+    penalised.penalties.eos_tokens = {2, 29999};
+  }
+
   Request& add(const char* name) {
     Request plain = batch_.request();
     plain.params = FilterParams{};
@@ -133,6 +168,9 @@ class Jobs {
   std::vector<std::uint32_t> bits_;
   std::vector<float> bias_;
   std::vector<TokenBias> token_bias_{{3, 1.0f}, {29999, -2.0f}};
+  static constexpr std::int64_t kHistory = 200;
+  std::vector<std::int32_t> history_;
+  std::vector<std::int64_t> offsets_;
   std::vector<Job> all_;
 };
 
