@@ -192,7 +192,7 @@ Draw one token per row and say what is known about it.
 
 Parameters
 ----------
-logits, on_invalid, threads, **parameters
+)" TOKENDRAW_PARAMETER_NAMES R"(
     As for `sample`, which draws the same tokens.
 logprobs : int
     How many of the best tokens to list per row.

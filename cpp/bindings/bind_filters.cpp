@@ -125,7 +125,7 @@ Probabilities over the kept tokens of every row; 0 elsewhere.
 
 Parameters
 ----------
-logits, on_invalid, threads, **parameters
+)" TOKENDRAW_PARAMETER_NAMES R"(
     As for `sample`; a seed is needed where 0 < xtc_probability < 1.
 out : float32 array of the shape of logits
     Written and returned.
@@ -151,7 +151,7 @@ Log-probabilities (nats) over the kept tokens of every row; -inf elsewhere.
 
 Parameters
 ----------
-logits, on_invalid, out, threads, **parameters
+)" TOKENDRAW_PARAMETER_NAMES R"(, out
     As for `softmax`.
 
 Returns
@@ -171,12 +171,13 @@ constexpr const char* kFilterLogitsDoc =
     "filter_logits(logits, *, " TOKENDRAW_FILTERS_SIGNATURE TOKENDRAW_RANDOM_SIGNATURE R"(out=None, threads=None)
 --
 
-Scores ``(logit - row_max) / temperature`` where kept; -inf elsewhere. The maximum is that of the row after mask, bias
-and penalties.
+Scores ``(logit - row_max) / temperature`` where kept; -inf elsewhere.
+
+The maximum is that of the row after mask, bias and penalties.
 
 Parameters
 ----------
-logits, on_invalid, out, threads, **parameters
+)" TOKENDRAW_PARAMETER_NAMES R"(, out
     As for `softmax`.
 
 Returns
@@ -200,7 +201,7 @@ The kept tokens of every row, ragged.
 
 Parameters
 ----------
-logits, on_invalid, threads, **parameters
+)" TOKENDRAW_PARAMETER_NAMES R"(
     As for `softmax`.
 
 Returns

@@ -67,7 +67,8 @@ void parse_penalty_history(py::handle value, PenaltyParams& params) {
   }
   for (const py::handle item : value.attr("items")()) {
     const auto pair = py::reinterpret_borrow<py::tuple>(item);
-    const std::size_t penalty = parse_choice(pair[0], "penalty_history", {"repetition", "frequency", "presence", "dry"});
+    const std::size_t penalty =
+        parse_choice(pair[0], "penalty_history", {"repetition", "frequency", "presence", "dry"});
     *pasts[penalty] = past_of(pair[1]);
   }
 }
@@ -180,8 +181,7 @@ void parse_penalties(const Arguments& arguments, std::int64_t rows, ParsedReques
 
 void parse_history(const Arguments& arguments, ParsedRequest& parsed) {
   History& history = parsed.request.history;
-  parse_per_row(arguments[kKeyPromptLengths], "prompt_lengths", parsed.rows(), history.prompt_lengths,
-                parsed.integers);
+  parse_per_row(arguments[kKeyPromptLengths], "prompt_lengths", parsed.rows(), history.prompt_lengths, parsed.integers);
   const py::handle value = arguments[kKeyHistory];
   if (value && reads_output_only(parsed.request.penalties) && !arguments.has(kKeyPromptLengths)) {
     value_error("prompt_lengths must be given where penalty_history is \"output\"");

@@ -204,7 +204,9 @@ void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow
 }
 
 template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<double>&, std::vector<std::vector<double>>&);
-template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::int64_t>&, std::vector<std::vector<std::int64_t>>&);
-template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::uint64_t>&, std::vector<std::vector<std::uint64_t>>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::int64_t>&,
+                            std::vector<std::vector<std::int64_t>>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::uint64_t>&,
+                            std::vector<std::vector<std::uint64_t>>&);
 
 }  // namespace tokendraw::bindings

@@ -21,8 +21,8 @@ TOKENDRAW_INLINE double within_float(double x) {
   return x > kLargest ? kLargest : x < -kLargest ? -kLargest : x;
 }
 
-/// A finite score stays finite after every term, and a forbidden token forbidden. The factor makes a positive score smaller and a negative
-/// one more negative: Keskar et al., "CTRL" (2019).
+/// A finite score stays finite after every term, and a forbidden token forbidden. The factor makes a positive score
+/// smaller and a negative one more negative: Keskar et al., "CTRL" (2019).
 TOKENDRAW_INLINE float penalized(float score, const Penalty& penalty) {
   if (score < -FLT_MAX) return score;
   double x = static_cast<double>(score);

@@ -10,9 +10,9 @@
 namespace tokendraw::cpu {
 namespace {
 
-constexpr Kernels kKernels{scan_max,    scan_sums, cut_sums, count_kept,     collect,       count_at_least,
-                           tile_scores, lane_sums, weights,  cut_score_sums, score_moments, write_scores,
-                           write_probs};
+constexpr Kernels kKernels{scan_max,       scan_sums,    cut_sums,   count_kept, collect,
+                           count_at_least, tile_scores,  lane_sums,  weights,    cut_score_sums,
+                           score_moments,  write_scores, write_probs};
 
 }  // namespace
 }  // namespace tokendraw::cpu

@@ -45,8 +45,8 @@ TOKENDRAW_INLINE Line load_part(const Element* from, int count) {
   return load_line(padded);
 }
 
-/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. Whole tiles have a loop of their own,
-/// unrolled: the count of a line costs as much as a line of maxima.
+/// visit(line_index, Line) for every line of a tile, the last one padded with -inf. Whole tiles have a loop of their
+/// own, unrolled: the count of a line costs as much as a line of maxima.
 template <class Element, class Visit>
 TOKENDRAW_INLINE void for_each_line(const Element* elements, int count, Visit visit) {
   if (count == kTile) {

@@ -44,14 +44,10 @@ struct RowPenalties {
 
 RowPenalties penalties_of(const Request& request, std::int64_t row) {
   const PenaltyParams& params = request.penalties;
-  return {params.repetition[row],
-          params.frequency[row],
-          params.presence[row],
-          params.dry_multiplier[row],
-          params.dry_base[row],
-          params.dry_allowed_length[row],
-          params.dry_last_n[row],
-          static_cast<std::int64_t>(request.randomness.step[row]) < params.min_tokens[row]};
+  return {params.repetition[row], params.frequency[row],
+          params.presence[row],   params.dry_multiplier[row],
+          params.dry_base[row],   params.dry_allowed_length[row],
+          params.dry_last_n[row], static_cast<std::int64_t>(request.randomness.step[row]) < params.min_tokens[row]};
 }
 
 /// base^exponent, by squaring: the same on every machine.
@@ -65,7 +61,8 @@ double power(double base, std::int64_t exponent) {
 }
 
 /// lengths[i] = how many tokens before and including the (i + 1)-th from the end repeat the end of the text; lengths[0]
-/// is not set. The Z-algorithm on the reversed text: Gusfield, "Algorithms on Strings, Trees, and Sequences" (1997), 1.4.
+/// is not set. The Z-algorithm on the reversed text: Gusfield, "Algorithms on Strings, Trees, and Sequences"
+/// (1997), 1.4.
 void match_end(Span text, Buffer<std::int32_t>& lengths) {
   const std::int64_t size = text.size();
   lengths.resize(size);

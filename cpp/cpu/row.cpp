@@ -32,15 +32,13 @@ template <class Visit>
 void Row::for_each_span(Visit visit) const {
   const std::int64_t spans = std::min<std::int64_t>(work.threads, tiles() / kTilesPerSpan);
   if (spans <= 1) return visit(TileSpan{0, tiles()});
-  parallel_for(spans, work.threads, [&](int, std::int64_t span) {
-    visit(TileSpan{tiles() * span / spans, tiles() * (span + 1) / spans});
-  });
+  parallel_for(spans, work.threads,
+               [&](int, std::int64_t span) { visit(TileSpan{tiles() * span / spans, tiles() * (span + 1) / spans}); });
 }
 
 std::int64_t Row::count(Cutoff cutoff) const {
   std::atomic<std::int64_t> count{0};
-  for_each_span(
-      [&](TileSpan span) { count += kernels.count_kept(view_, span, work.summaries.data(), cutoff); });
+  for_each_span([&](TileSpan span) { count += kernels.count_kept(view_, span, work.summaries.data(), cutoff); });
   return count;
 }
 
@@ -109,12 +107,10 @@ double Row::factor_of(std::int64_t tile) const {
 }
 
 double Row::mass(Cutoff cutoff) {
-  const bool whole =
-      has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
+  const bool whole = has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
   if (!whole) {
-    for_each_span([&](TileSpan span) {
-      kernels.cut_sums(view_, scale_, span, work.summaries.data(), cutoff, work.sums.data());
-    });
+    for_each_span(
+        [&](TileSpan span) { kernels.cut_sums(view_, scale_, span, work.summaries.data(), cutoff, work.sums.data()); });
   }
   double total = 0.0;
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {

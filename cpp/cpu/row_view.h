@@ -42,7 +42,7 @@ struct RowView {
   const float* bias = nullptr;            // [vocab]
   const TokenBias* token_bias = nullptr;  // [token_bias_count], by ascending token
   std::int64_t token_bias_count = 0;
-  const TokenEdit* token_edits = nullptr;    // by tile
+  const TokenEdit* token_edits = nullptr;     // by tile
   const std::int64_t* edits_begin = nullptr;  // [tiles + 1]
   Removal removal;
 

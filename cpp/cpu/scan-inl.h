@@ -105,8 +105,8 @@ TOKENDRAW_INLINE float fold_groups(const Line& line, float* groups) {
   Quad folded[2];
   for (int half = 0; half < 2; ++half) {
     const float* at = lanes + 4 * half;
-    folded[half] = larger_quad(larger_quad(load_quad(at), load_quad(at + 8)),
-                               larger_quad(load_quad(at + 16), load_quad(at + 24)));
+    folded[half] =
+        larger_quad(larger_quad(load_quad(at), load_quad(at + 8)), larger_quad(load_quad(at + 16), load_quad(at + 24)));
     for (int i = 0; i < 4; ++i) groups[4 * half + i] = folded[half][i];
   }
   const Quad largest = larger_quad(folded[0], folded[1]);
@@ -186,8 +186,7 @@ TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, EditedScores source, cons
 // row [vocab] -> summaries [tiles], group_max [tiles, kGroupsPerTile]
 static bool scan_sums(const RowView& row, const Scale& scale, TileSpan tiles, TileSummary* summaries,
                       float* group_max) {
-  return with_source(row,
-                     [&](auto source) { return scan_sums_of(row, source, scale, tiles, summaries, group_max); });
+  return with_source(row, [&](auto source) { return scan_sums_of(row, source, scale, tiles, summaries, group_max); });
 }
 
 }  // namespace

@@ -211,8 +211,8 @@ void TokenSet::keep_high_ties(Cutoff last) {
 void TokenSet::keep_typical(double share) {
   const double mass = this->mass();
   const double center = row_.score_of(-entropy(mass), mass);
-  const ScoreBand band = listed_ ? select_typical_listed(row_, center, share * mass)
-                                 : select_typical(row_, cutoff_, center, share * mass);
+  const ScoreBand band =
+      listed_ ? select_typical_listed(row_, center, share * mass) : select_typical(row_, cutoff_, center, share * mass);
   cut({band.floor, INT64_MAX});
   if (best_score() > band.ceiling) remove({band.ceiling, -1});
 }
@@ -225,8 +225,8 @@ void TokenSet::remove_all_but_last_from(double bound) {
   Candidate last{};
   if (listed_) {
     const Buffer<Candidate>& tokens = ordered();
-    const auto end = std::partition_point(tokens.begin(), tokens.end(),
-                                          [&](Candidate c) { return keeps(top, c.score, c.token); });
+    const auto end =
+        std::partition_point(tokens.begin(), tokens.end(), [&](Candidate c) { return keeps(top, c.score, c.token); });
     last = *(end - 1);
   } else {
     last = row_.last(tighter(cutoff_, top));

@@ -123,7 +123,8 @@ class Typical {
       const std::int64_t read = row_.kernels.collect(row_.view(), row_.work.summaries.data(), floor, ceiling, &tile,
                                                      found.data() + count, found.size() - count);
       Candidate* begin = found.data() + count;
-      Candidate* end = std::remove_if(begin, begin + read, [&](Candidate c) { return !keeps(base_, c.score, c.token); });
+      Candidate* end =
+          std::remove_if(begin, begin + read, [&](Candidate c) { return !keeps(base_, c.score, c.token); });
       count += end - begin;
     }
     return count;

@@ -12,8 +12,8 @@ struct ScoreBand {
   float ceiling;
 };
 
-/// The narrowest band around `center` that holds `target`, in units of the row, of what `base` keeps; tokens at its very
-/// edge are all inside. Reads the row a few dozen times; O(kMaxListed) memory.
+/// The narrowest band around `center` that holds `target`, in units of the row, of what `base` keeps; tokens at its
+/// very edge are all inside. Reads the row a few dozen times; O(kMaxListed) memory.
 ScoreBand select_typical(Row& row, Cutoff base, double center, double target);
 
 /// The same of row.work.listed, which is what earlier steps left.

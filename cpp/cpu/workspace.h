@@ -62,9 +62,9 @@ struct Workspace {
   Buffer<TileSummary> raw_summaries;
   Buffer<float> group_max;
   Buffer<double> sums;
-  Buffer<Candidate> listed;      // the kept tokens of a short row, by ascending token
-  Buffer<Candidate> candidates;  // whatever a selection is narrowing
-  Buffer<Candidate> ordered;     // the same in the total order
+  Buffer<Candidate> listed;            // the kept tokens of a short row, by ascending token
+  Buffer<Candidate> candidates;        // whatever a selection is narrowing
+  Buffer<Candidate> ordered;           // the same in the total order
   Buffer<std::int32_t> beams;          // of one prompt, in the order in which they are read
   Buffer<Continuation> continuations;  // the best so far
   Buffer<float> scores;

@@ -16,7 +16,9 @@ constexpr double kShareTolerance = 0x1p-22;
 constexpr double kThresholdFactor = 1.0 - 0x1p-20;
 constexpr double kLeastThreshold = 0x1p-1000;
 
-double lowered(double threshold) { return threshold > 0.0 ? std::max(threshold * kThresholdFactor, kLeastThreshold) : 0.0; }
+double lowered(double threshold) {
+  return threshold > 0.0 ? std::max(threshold * kThresholdFactor, kLeastThreshold) : 0.0;
+}
 
 /// An event of the given probability, exactly: the first 64 bits of its block are below probability * 2^64.
 bool xtc_falls(const RandomSource& source, double probability) {
@@ -152,7 +154,8 @@ void check_params(const FilterParams& params) {
 }
 
 void check_penalties(const PenaltyParams& penalties) {
-  check("repetition_penalty", "finite and > 0", penalties.repetition, [](double r) { return std::isfinite(r) && r > 0.0; });
+  check("repetition_penalty", "finite and > 0", penalties.repetition,
+        [](double r) { return std::isfinite(r) && r > 0.0; });
   check("frequency_penalty", kFinite, penalties.frequency, is_finite);
   check("presence_penalty", kFinite, penalties.presence, is_finite);
   check("dry_multiplier", kFiniteNotNegative, penalties.dry_multiplier, is_finite_not_negative);
@@ -190,7 +193,8 @@ StepOrder parse_steps(const std::vector<std::string>& names) {
     const auto found = std::find(kStepNames.begin(), kStepNames.end(), name);
     if (found == kStepNames.end()) {
       const bool late = std::find(kFirst.begin(), kFirst.end(), name) != kFirst.end();
-      throw std::invalid_argument(late ? "steps must begin with mask, bias, penalties in this order, got " + name + " later"
+      throw std::invalid_argument(late ? "steps must begin with mask, bias, penalties in this order, got " + name +
+                                             " later"
                                        : "steps must be names of steps, got '" + name + "'");
     }
     const auto step = static_cast<Step>(found - kStepNames.begin());
@@ -243,7 +247,8 @@ RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::i
   steps.top_p_ties = params.top_p_ties;
   steps.top_p_of_original = params.top_p_of_original;
   steps.min_p_ratio = lowered(params.min_p[row]);
-  steps.typical_share = params.typical_p[row] >= 1.0 ? 1.0 : std::max(params.typical_p[row] - kShareTolerance, kLeastThreshold);
+  steps.typical_share =
+      params.typical_p[row] >= 1.0 ? 1.0 : std::max(params.typical_p[row] - kShareTolerance, kLeastThreshold);
   steps.epsilon = lowered(params.epsilon_cutoff[row]);
   steps.eta = params.eta_cutoff[row] > 0.0 ? std::max(params.eta_cutoff[row], kLeastThreshold) : 0.0;
   steps.top_n_sigma = params.top_n_sigma[row] * (1.0 + 0x1p-20);

@@ -1241,8 +1241,18 @@ def _failed(count: int) -> Draws:
 
 
 def _gather(columns: list[Draws], leading: tuple[int, ...], count: int) -> Draws:
-    dtypes = (np.int32, np.float64, np.float64, np.int32, np.int32, np.bool_, np.int32, np.float64, np.float64)
-    widths: list[tuple[int, ...]] = [()] * 6 + [(count,)] * 2 + [()]
+    dtypes = (
+        np.int32,
+        np.float64,
+        np.float64,
+        np.int32,
+        np.int32,
+        np.bool_,
+        np.int32,
+        np.float64,
+        np.float64,
+    )
+    widths: tuple[tuple[int, ...], ...] = (*[()] * 6, (count,), (count,), ())
     fields = range(len(Draws._fields))
     return Draws(*(_shaped([draws[i] for draws in columns], leading, dtypes[i], widths[i]) for i in fields))
 

@@ -158,6 +158,7 @@ def test_a_job_does_what_its_title_says(name):
             **{
                 key: value(*rows.shape) if callable(value) else value for key, value in job.parameters.items()
             },
+            seed=1,
         )
         assert np.isfinite(kept[np.arange(4), answer]).all()
     elif job.function == "greedy":

@@ -82,9 +82,8 @@ struct Drawn {
 
   bool operator==(const Drawn& other) const {
     return tokens == other.tokens && same(logprobs, other.logprobs) && same(raw_logprobs, other.raw_logprobs) &&
-           same(entropies, other.entropies) &&
-           ranks == other.ranks && kept == other.kept && status == other.status && best == other.best &&
-           same(best_logprobs, other.best_logprobs);
+           same(entropies, other.entropies) && ranks == other.ranks && kept == other.kept && status == other.status &&
+           best == other.best && same(best_logprobs, other.best_logprobs);
   }
 
   static bool same(const std::vector<float>& a, const std::vector<float>& b) {
