@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpu/runs.h"
+
 namespace tokendraw::cpu {
 namespace {
 
@@ -51,60 +53,17 @@ Candidate draw_within(Row& row, Cutoff cutoff, const Levels& levels) {
   return draw_in_tile(row, tile, cutoff, levels);
 }
 
-/// The listed tokens of one tile, as a range of slots.
-struct Run {
-  std::int64_t begin;
-  std::int64_t end;
-};
-
-Run run_from(const Buffer<Candidate>& listed, std::int64_t begin) {
-  const std::int32_t tile = listed[begin].token / kTile;
-  std::int64_t end = begin + 1;
-  while (end < listed.size() && listed[end].token / kTile == tile) ++end;
-  return {begin, end};
-}
-
-/// The tile's sum with the additions of the kernels (scan-inl.h), without the zeros.
-double sum_of_run(const Buffer<Candidate>& listed, const Buffer<float>& weights, Run run) {
-  if (run.end - run.begin == 1) return static_cast<double>(weights[run.begin]);
-  constexpr int kTokensPerGroup = kLanes * kLinesPerGroup;
-  float total[kLanes] = {};
-  float group[kLanes] = {};
-  const auto close_group = [&] {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      total[lane] += group[lane];
-      group[lane] = 0.0f;
-    }
-  };
-  std::int32_t current = listed[run.begin].token / kTokensPerGroup;
-  for (std::int64_t i = run.begin; i < run.end; ++i) {
-    const std::int32_t token = listed[i].token;
-    if (token / kTokensPerGroup != current) close_group();
-    current = token / kTokensPerGroup;
-    group[token % kLanes] += weights[i];
-  }
-  close_group();
-  double sums[kLanes];
-  std::copy(total, total + kLanes, sums);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
-  }
-  return sums[0];
-}
-
 /// The slots of the tile that the first level picks.
 Run pick_run(Row& row, const Levels& levels) {
   const Buffer<Candidate>& listed = row.work.listed;
   const Run first = run_from(listed, 0);
   if (first.end == listed.size()) return first;
-  const Buffer<float>& weights = row.weigh(listed);
+  row.weigh(listed);
   Buffer<double>& sums = row.work.sums;
   sums.resize(std::max(sums.size(), listed.size()));
   int runs = 0;
   for (Run run = first;; run = run_from(listed, run.end)) {
-    if (!row.is_plain()) row.weigh_in_tile(listed[run.begin].token / kTile, run.begin, run.end);
-    const double unit = row.is_plain() ? 1.0 : row.factor_of(listed[run.begin].token / kTile);
-    sums[runs++] = sum_of_run(listed, weights, run) * unit;
+    sums[runs++] = row.sum_of(listed, run);
     if (run.end == listed.size()) break;
   }
   Run picked = first;

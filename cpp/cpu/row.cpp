@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "cpu/threads.h"
@@ -15,6 +16,9 @@ constexpr double kLn2 = 0x1.62e42fefa39efp-1;
 
 /// Fewer are not worth another thread: 64 tiles take about 10 microseconds.
 constexpr std::int64_t kTilesPerSpan = 64;
+
+/// Tokens that are listed rather than looked up in their tiles.
+constexpr std::int64_t kFew = 1024;
 
 /// Which of the two a row that is not finite holds; NaN where both.
 RowStatus fault_of(const Kernels& kernels, const RowView& view, float* scores) {
@@ -106,8 +110,41 @@ double Row::factor_of(std::int64_t tile) const {
   return exp2_double(exponent_between(reference, reference_, scale_));
 }
 
+double Row::sum_of(const Buffer<Candidate>& list, Run run) {
+  // Units of the tile and of the row differ by a power of two where both are plain: then so do the sums.
+  if (weight_constants(reference_, scale_).plain) return sum_of_run(list, work.weights, run);
+  const std::int64_t tile = list[run.begin].token / kTile;
+  kernels.weights(work.scores.data() + run.begin, run.end - run.begin, constants_of(tile),
+                  work.weights.data() + run.begin);
+  return sum_of_run(list, work.weights, run) * factor_of(tile);
+}
+
+/// False where the cutoff keeps more than a few tokens.
+bool Row::sum_few(Cutoff cutoff) {
+  Buffer<Candidate>& few = work.few;
+  few.resize(kFew + kTile);
+  std::int64_t tile = 0;
+  const std::int64_t read =
+      kernels.collect(view_, work.summaries.data(), cutoff.score, FLT_MAX, &tile, few.data(), few.size());
+  if (tile < tiles()) return false;
+  Candidate* end =
+      std::remove_if(few.begin(), few.begin() + read, [&](Candidate c) { return !keeps(cutoff, c.score, c.token); });
+  few.resize(end - few.begin());
+  weigh(few);
+  std::fill(work.sums.begin(), work.sums.begin() + tiles(), 0.0);
+  for (std::int64_t slot = 0; slot < few.size();) {
+    const Run run = run_from(few, slot);
+    work.sums[few[slot].token / kTile] = sum_of(few, run);
+    slot = run.end;
+  }
+  return true;
+}
+
 double Row::mass(Cutoff cutoff) {
   const bool whole = has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
+  if (!whole && cutoff.score > -FLT_MAX && sum_few(cutoff)) {
+    return std::accumulate(work.sums.begin(), work.sums.begin() + tiles(), 0.0);
+  }
   if (!whole) {
     for_each_span(
         [&](TileSpan span) { kernels.cut_sums(view_, scale_, span, work.summaries.data(), cutoff, work.sums.data()); });

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/runs.h"
 #include "cpu/workspace.h"
 #include "plan/request.h"
 
@@ -34,7 +35,8 @@ class Row {
   /// The last token of the order that the cutoff keeps.
   Candidate last(Cutoff cutoff);
 
-  /// What the kept tokens weigh together; leaves their sums per tile in work.sums, in the same units.
+  /// What the kept tokens weigh together, a few by listing them, more by reading their tiles; leaves their sums per
+  /// tile in work.sums, in the same units.
   double mass(Cutoff cutoff);
 
   /// What all finite tokens weigh, those that were removed included.
@@ -46,13 +48,8 @@ class Row {
   /// The weight of each candidate, in the same units; held by work.weights.
   const Buffer<float>& weigh(const Buffer<Candidate>& candidates);
 
-  /// Whether units of tiles and of the row differ by powers of two, so that sums in either have the same mantissas.
-  bool is_plain() const { return weight_constants(reference_, scale_).plain; }
-
-  /// Weighs the candidates [begin, end) of the last `weigh` again, in units of their tile.
-  void weigh_in_tile(std::int64_t tile, std::int64_t begin, std::int64_t end) {
-    kernels.weights(work.scores.data() + begin, end - begin, constants_of(tile), work.weights.data() + begin);
-  }
+  /// What the tokens of a run weigh together, as `mass` would say of their tile; `list` was the last to be weighed.
+  double sum_of(const Buffer<Candidate>& list, Run run);
 
   WeightConstants constants_of(std::int64_t tile) const {
     return weight_constants(reference_of(work.summaries[tile].max, scale_), scale_);
@@ -86,6 +83,8 @@ class Row {
   /// is in changes nothing.
   template <class Visit>
   void for_each_span(Visit visit) const;
+
+  bool sum_few(Cutoff cutoff);
 
   RowView view_;
   double temperature_ = 1.0;

@@ -67,6 +67,7 @@ struct Workspace {
   Buffer<Candidate> ordered;           // the same in the total order
   Buffer<std::int32_t> beams;          // of one prompt, in the order in which they are read
   Buffer<Continuation> continuations;  // the best so far
+  Buffer<Candidate> few;               // whatever a mass is the sum of
   Buffer<float> scores;
   Buffer<float> weights;
   Buffer<TokenEvent> events;  // of the history
@@ -85,6 +86,7 @@ struct Workspace {
     listed.reserve(other.listed);
     candidates.reserve(other.candidates);
     ordered.reserve(other.ordered);
+    few.reserve(other.few);
     beams.reserve(other.beams);
     continuations.reserve(other.continuations);
     scores.reserve(other.scores);
