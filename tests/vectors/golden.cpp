@@ -223,14 +223,23 @@ void GoldenRow::make_bias() {
 }
 
 void GoldenRow::make_parameters() {
-  temperature_ = numbers("temperature", "1");
-  top_p_ = numbers("top_p", "1");
-  min_p_ = numbers("min_p", "0");
+  FilterParams& params = request_.params;
+  const auto take = [&](const char* column, const char* neutral, PerRow<double>& parameter) {
+    reals_.push_back(numbers(column, neutral));
+    parameter = column_of(reals_.back());
+  };
+  reals_.reserve(9);
+  take("temperature", "1", params.temperature);
+  take("top_p", "1", params.top_p);
+  take("min_p", "0", params.min_p);
+  take("typical_p", "1", params.typical_p);
+  take("epsilon_cutoff", "0", params.epsilon_cutoff);
+  take("eta_cutoff", "0", params.eta_cutoff);
+  take("top_n_sigma", "0", params.top_n_sigma);
+  take("xtc_probability", "0", params.xtc_probability);
+  take("xtc_threshold", "0.1", params.xtc_threshold);
   for (const double k : numbers("top_k", "0")) top_k_.push_back(static_cast<std::int64_t>(k));
-  request_.params.temperature = column_of(temperature_);
-  request_.params.top_k = column_of(top_k_);
-  request_.params.top_p = column_of(top_p_);
-  request_.params.min_p = column_of(min_p_);
+  params.top_k = column_of(top_k_);
 }
 
 void GoldenRow::make_randomness() {

@@ -58,7 +58,7 @@ class GoldenRow {
   std::vector<std::uint32_t> allowed_bits_;
   std::vector<float> bias_;
   std::vector<TokenBias> token_bias_;
-  std::vector<double> temperature_, top_p_, min_p_;
+  std::vector<std::vector<double>> reals_;
   std::vector<std::int64_t> top_k_;
   std::vector<std::uint64_t> seed_, stream_, step_;
   Request request_;
