@@ -111,24 +111,26 @@ void parse_ragged(py::handle value, ParsedRequest& parsed) {
   }
 }
 
+/// Leading axes of an array, multiplied; a list of token ids is one row, an empty list none.
+std::int64_t rows_of(py::handle value, std::size_t tokens) {
+  if (PyList_Check(value.ptr()) || PyTuple_Check(value.ptr())) return tokens == 0 ? 0 : 1;
+  const auto shape = py::tuple(numpy().attr("shape")(value));
+  std::int64_t rows = 1;
+  for (std::size_t axis = 0; axis + 1 < shape.size(); ++axis) rows *= shape[axis].cast<std::int64_t>();
+  return rows;
+}
+
 void parse_matrix(py::handle value, ParsedRequest& parsed) {
   if (PyIndex_Check(value.ptr()) && !PySequence_Check(value.ptr())) {
     type_error("history must hold one list of token ids per row, got " + type_name(value));
   }
   std::vector<std::int64_t> tokens;
   read_integers(value, "history", false, tokens);
-  const bool is_list = PyList_Check(value.ptr()) || PyTuple_Check(value.ptr());
-  const py::object array = is_list ? py::object(py::none()) : numpy().attr("asarray")(value);
-  const bool one_row = is_list || array.attr("ndim").cast<int>() < 2;
-  const std::int64_t width = one_row ? static_cast<std::int64_t>(tokens.size())
-                                     : array.attr("shape").attr("__getitem__")(-1).cast<std::int64_t>();
-  const std::int64_t count = one_row ? 1 : array.attr("size").cast<std::int64_t>() / std::max<std::int64_t>(width, 1);
-  if (width == 0) {
-    parsed.history_offsets.assign(static_cast<std::size_t>(parsed.rows()) + 1, 0);
-    return;
-  }
-  check_rows(count, parsed);
-  for (std::int64_t row = 0; row < count; ++row) {
+  const std::int64_t rows = rows_of(value, tokens.size());
+  const bool is_empty_row = rows == 0 && parsed.rows() == 1;
+  if (!is_empty_row) check_rows(rows, parsed);
+  const std::int64_t width = rows == 0 ? 0 : static_cast<std::int64_t>(tokens.size()) / rows;
+  for (std::int64_t row = 0; row < parsed.rows(); ++row) {
     const auto begin = tokens.begin() + row * width;
     append_row(std::vector<std::int64_t>(begin, begin + width), row, parsed);
   }
@@ -136,14 +138,20 @@ void parse_matrix(py::handle value, ParsedRequest& parsed) {
 
 }  // namespace
 
-py::handle given(const Arguments& arguments, Keyword keyword, py::object& held) {
-  if (arguments.has(keyword) || !arguments.has(kKeyParams)) return arguments[keyword];
-  held = py::reinterpret_steal<py::object>(PyObject_GetAttr(arguments[kKeyParams].ptr(), arguments.names()[keyword]));
-  if (!held) {
-    PyErr_Clear();
-    type_error("params must be a SamplingParams, got " + type_name(arguments[kKeyParams]));
-  }
-  return held.is_none() ? py::handle() : py::handle(held);
+GivenParams::GivenParams(const Arguments& arguments) : arguments_(arguments) {
+  if (!arguments.has(kKeyParams)) return;
+  const py::handle params = arguments[kKeyParams];
+  of_params_ = py::reinterpret_steal<py::object>(PyObject_GetAttrString(params.ptr(), "_given"));
+  if (of_params_ && PyDict_Check(of_params_.ptr())) return;
+  PyErr_Clear();
+  type_error("params must be a SamplingParams, got " + type_name(params));
+}
+
+py::handle GivenParams::operator[](Keyword keyword) const {
+  if (arguments_.has(keyword) || !of_params_) return arguments_[keyword];
+  PyObject* value = PyDict_GetItemWithError(of_params_.ptr(), arguments_.names()[keyword]);
+  if (value == nullptr && PyErr_Occurred()) throw py::error_already_set();
+  return value == Py_None ? py::handle() : py::handle(value);
 }
 
 std::size_t parse_choice(py::handle value, const char* name, std::initializer_list<const char*> names) {
@@ -160,11 +168,10 @@ std::size_t parse_choice(py::handle value, const char* name, std::initializer_li
   value_error(message);
 }
 
-void parse_penalties(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
+void parse_penalties(const GivenParams& given, std::int64_t rows, ParsedRequest& parsed) {
   PenaltyParams& params = parsed.request.penalties;
-  py::object held;
   const auto read = [&](Keyword keyword, auto& parameter, auto& pool) {
-    parse_per_row(given(arguments, keyword, held), KeywordNames::text(keyword), rows, parameter, pool);
+    parse_per_row(given[keyword], KeywordNames::text(keyword), rows, parameter, pool);
   };
   read(kKeyRepetitionPenalty, params.repetition, parsed.reals);
   read(kKeyFrequencyPenalty, params.frequency, parsed.reals);
@@ -174,9 +181,9 @@ void parse_penalties(const Arguments& arguments, std::int64_t rows, ParsedReques
   read(kKeyDryAllowedLength, params.dry_allowed_length, parsed.integers);
   read(kKeyDryLastN, params.dry_last_n, parsed.integers);
   read(kKeyMinTokens, params.min_tokens, parsed.integers);
-  parse_token_list(given(arguments, kKeyDryBreakers, held), "dry_breakers", false, params.dry_breakers);
-  parse_token_list(given(arguments, kKeyEosTokenId, held), "eos_token_id", true, params.eos_tokens);
-  parse_penalty_history(given(arguments, kKeyPenaltyHistory, held), params);
+  parse_token_list(given[kKeyDryBreakers], "dry_breakers", false, params.dry_breakers);
+  parse_token_list(given[kKeyEosTokenId], "eos_token_id", true, params.eos_tokens);
+  parse_penalty_history(given[kKeyPenaltyHistory], params);
 }
 
 void parse_history(const Arguments& arguments, ParsedRequest& parsed) {

@@ -207,12 +207,11 @@ StepOrder parse_step_order(py::handle value) {
   return parse_steps(names);
 }
 
-void parse_rules(const Arguments& arguments, FilterParams& params) {
-  py::object held;
+void parse_rules(const GivenParams& given, FilterParams& params) {
   const auto choice = [&](Keyword keyword, std::initializer_list<const char*> names) {
-    return parse_choice(given(arguments, keyword, held), KeywordNames::text(keyword), names);
+    return parse_choice(given[keyword], KeywordNames::text(keyword), names);
   };
-  params.steps = parse_step_order(given(arguments, kKeySteps, held));
+  params.steps = parse_step_order(given[kKeySteps]);
   params.top_k_all_ties = choice(kKeyTopKTies, {"exact", "all"}) == 1;
   params.top_p_exceeds = choice(kKeyTopPBoundary, {"reach", "exceed"}) == 1;
   params.top_p_ties = static_cast<Ties>(choice(kKeyTopPTies, {"lowest", "highest", "all"}));
@@ -221,9 +220,9 @@ void parse_rules(const Arguments& arguments, FilterParams& params) {
 
 void parse_filters(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
   FilterParams& params = parsed.request.params;
-  py::object held;
+  const GivenParams given(arguments);
   const auto read = [&](Keyword keyword, auto& parameter, auto& pool) {
-    parse_per_row(given(arguments, keyword, held), KeywordNames::text(keyword), rows, parameter, pool);
+    parse_per_row(given[keyword], KeywordNames::text(keyword), rows, parameter, pool);
   };
   read(kKeyTemperature, params.temperature, parsed.reals);
   read(kKeyTopK, params.top_k, parsed.integers);
@@ -235,8 +234,8 @@ void parse_filters(const Arguments& arguments, std::int64_t rows, ParsedRequest&
   read(kKeyTopNSigma, params.top_n_sigma, parsed.reals);
   read(kKeyXtcProbability, params.xtc_probability, parsed.reals);
   read(kKeyXtcThreshold, params.xtc_threshold, parsed.reals);
-  parse_rules(arguments, params);
-  parse_penalties(arguments, rows, parsed);
+  parse_rules(given, params);
+  parse_penalties(given, rows, parsed);
   check_params(params);
   check_penalties(parsed.request.penalties);
 }

@@ -101,9 +101,9 @@ static std::int64_t count_kept(const RowView& row, TileSpan tiles, const TileSum
   });
 }
 
-// scores [kTile] -> lanes [kLanes]
-static void lane_sums(const float* scores, const WeightConstants& constants, Cutoff cutoff, float* lanes) {
-  store_line(lanes, cut_lane_sums(scores, kTile, constants, cut_tile(cutoff, 0)));
+// scores [count] -> lanes [kLanes]
+static void lane_sums(const float* scores, int count, const WeightConstants& constants, Cutoff cutoff, float* lanes) {
+  store_line(lanes, cut_lane_sums(scores, count, constants, cut_tile(cutoff, 0)));
 }
 
 template <bool kPlain>

@@ -29,7 +29,8 @@ Candidate draw_in_tile(Row& row, std::int64_t tile, Cutoff cutoff, const Levels&
   const WeightConstants constants = row.constants_of(tile);
   const Cutoff inside{cutoff.score, cutoff.token - tile * kTile};
   float lanes[kLanes];
-  row.kernels.lane_sums(row.work.tile, constants, inside, lanes);
+  const auto count = static_cast<int>(std::min<std::int64_t>(row.view().vocab - tile * kTile, kTile));
+  row.kernels.lane_sums(row.work.tile, count, constants, inside, lanes);
   double weights[kLanes];
   std::copy(lanes, lanes + kLanes, weights);
   const int lane = pick(weights, kLanes, levels.lane());

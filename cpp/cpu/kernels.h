@@ -58,8 +58,8 @@ struct Kernels {
   /// The scores of one tile, -inf where forbidden and past the vocabulary. scores [kTile].
   void (*tile_scores)(const RowView& row, std::int64_t tile, float* scores);
 
-  /// lanes[lane] = sum of the weights of scores[line * kLanes + lane] that the cutoff keeps. scores [kTile].
-  void (*lane_sums)(const float* scores, const WeightConstants& constants, Cutoff cutoff, float* lanes);
+  /// lanes[lane] = sum of the weights of scores[line * kLanes + lane] that the cutoff keeps. scores [count <= kTile].
+  void (*lane_sums)(const float* scores, int count, const WeightConstants& constants, Cutoff cutoff, float* lanes);
 
   /// weights[i] of scores[i].
   void (*weights)(const float* scores, std::int64_t count, const WeightConstants& constants, float* weights);

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -155,6 +155,8 @@ class SamplingParams:
         _check_filters(**self.as_dict())
         for name in SHARED:
             object.__setattr__(self, name, _owned(getattr(self, name)))
+        # What a call reads of it: looking up a few values costs less than two dozen attributes.
+        object.__setattr__(self, "_given", dict(self._changes()))
 
     @classmethod
     def preset(cls, name: str, **params: Any) -> SamplingParams:
@@ -205,6 +207,13 @@ class SamplingParams:
         if name not in _PRESETS:
             raise ValueError(f"preset must be one of {', '.join(_PRESETS)}, got {name!r}")
         return cls(**{**_PRESETS[name], **params})
+
+    def _changes(self) -> Iterator[tuple[str, Any]]:
+        """Yield the parameters that are not at their default."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not type(field.default) or value != field.default:
+                yield field.name, value
 
     def as_dict(self) -> dict[str, Any]:
         """Return the parameters as keyword arguments of `sample`."""

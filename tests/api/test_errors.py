@@ -228,7 +228,8 @@ def test_a_token_of_the_history_is_in_the_vocab(token: int, penalty: dict[str, f
 
 def test_the_shape_and_the_type_of_a_history() -> None:
     penalty = {"frequency_penalty": 1.0}
-    for history in ([[1]] * 3, [[1]] * 5, np.zeros((3, 2), np.int64), np.zeros((5, 2), np.int64)):
+    rows = (np.zeros((count, width), np.int64) for count, width in ((3, 2), (5, 2), (3, 0)))
+    for history in ([], [[1]] * 3, [[1]] * 5, *rows):
         assert "history" in message_of(ValueError, td.sample, LOGITS, history=history, **penalty)
     wrong: list[Any] = [np.zeros((4, 2)), [[1.5]] * 4, "text", 7, [["a"]] * 4, np.zeros((4, 2), bool)]
     for history in wrong:

@@ -283,7 +283,7 @@ Answers ask(const Kernels& kernels, const Question& question) {
     if (answers.max[tile] == -HUGE_VALF) continue;
     const WeightConstants constants = weight_constants(reference_of(answers.max[tile], scale), scale);
     const Cutoff inside{cutoff.score, cutoff.token - static_cast<std::int64_t>(begin)};
-    kernels.lane_sums(tile_scores.data(), constants, inside, lanes.data());
+    kernels.lane_sums(tile_scores.data(), kTile, constants, inside, lanes.data());
     answers.note("lane_sums", lanes.data(), kLanes);
   }
   answers.scores.assign(scores.data(), scores.data() + vocab);

@@ -315,3 +315,13 @@ def test_a_sampler_counts_the_tokens() -> None:
     drawn = [sampler(row) for _ in range(5)]
     assert 1 not in drawn[:3]
     assert drawn[3:] == [1, 1]
+
+
+def test_a_history_may_be_empty() -> None:
+    logits = np.zeros((2, 3), np.float32)
+    for history in ([[], []], np.zeros((2, 0), np.int64), np.full((2, 4), -1)):
+        assert (
+            td.softmax(logits, history=history, presence_penalty=9.0).tolist() == td.softmax(logits).tolist()
+        )
+    assert td.softmax(logits[0], history=[], presence_penalty=9.0).tolist() == td.softmax(logits[0]).tolist()
+    assert td.sample(logits[:0], history=[], presence_penalty=9.0).shape == (0,)
