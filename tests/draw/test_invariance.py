@@ -20,6 +20,16 @@ FILTERS: dict[str, dict[str, Any]] = {
     "top_p": {"top_p": 0.9, "temperature": 1.4},
     "top_k, top_p": {"top_k": 50, "top_p": 0.9},
     "min_p": {"min_p": 0.05},
+    "typical": {"typical_p": 0.6, "temperature": 0.8},
+    "cutoffs": {"epsilon_cutoff": 1e-4, "eta_cutoff": 2e-4, "top_n_sigma": 2.5},
+    "xtc": {"xtc_probability": 1.0, "xtc_threshold": 0.001},
+    "high ties": {"top_p": 0.9, "top_p_ties": "highest"},
+    "penalties": {
+        "history": np.random.default_rng(12).integers(-1, 60, (ROWS, 40)),
+        "repetition_penalty": 1.3,
+        "frequency_penalty": 0.2,
+        "dry_multiplier": 0.5,
+    },
     "mixed": {
         "temperature": np.linspace(0, 2, ROWS),
         "top_k": np.arange(ROWS) * 150,
@@ -69,6 +79,19 @@ def test_threads(name: str, threads: int, isa: str) -> None:
     assert np.array_equal(
         td.sample(LOGITS, seed=SEED, step=STEP, threads=threads, **FILTERS[name]), tokens_of(name)
     )
+
+
+LARGE = np.random.default_rng(13).normal(0, 2, (1, 300_000)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", [name for name in FILTERS if name not in ("mixed", "penalties")])
+def test_threads_that_share_a_row(name: str, isa: str) -> None:
+    """A long row: its tiles are spread over the threads."""
+    place = {"seed": SEED, "step": STEP, "logprobs": 3, **FILTERS[name]}
+    alone = td.draw(LARGE, threads=1, **place)
+    for threads in (2, 5):
+        shared = td.draw(LARGE, threads=threads, **place)
+        assert all(np.array_equal(a, b) for a, b in zip(shared, alone, strict=True))
 
 
 @pytest.mark.parametrize("seeds", [[2**63, 1], [0, 2**64 - 1], [5, 6]])
