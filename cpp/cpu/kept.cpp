@@ -13,9 +13,15 @@ Kept::Kept(const Kernels& kernels, const RowView& view, const RowSteps& steps, W
     row_.set_temperature(steps_.temperature);
     ++step;
   }
-  status_ = row_.scan(first_scan());
+  const bool min_p_alone = steps_.order.end() - step == 1 && *step == Step::kMinP && work.threads == 1;
+  status_ = min_p_alone ? row_.scan_near_max(min_p_distance(), work.listed) : row_.scan(first_scan());
   if (status_ != RowStatus::kValid) return;
   peak_ = row_.max();
+  if (min_p_alone && work.listed.size() > 0) {
+    set_.keep_from(min_p_bound());
+    set_.adopt_list();
+    return;
+  }
   for (; step != steps_.order.end() && !is_greedy_; ++step) apply(step);
 }
 
@@ -85,9 +91,9 @@ void Kept::apply_top_k_top_p() {
   if (has_top_p) set_.keep_nucleus(target, steps_.top_p_share, steps_.top_p_ties);
 }
 
-double Kept::min_p_bound() {
-  return static_cast<double>(set_.best_score()) + log_double(steps_.min_p_ratio) / row_.log_slope();
-}
+double Kept::min_p_distance() const { return -log_double(steps_.min_p_ratio) / row_.log_slope(); }
+
+double Kept::min_p_bound() { return static_cast<double>(set_.best_score()) - min_p_distance(); }
 
 void Kept::apply_epsilon(double epsilon) { set_.keep_from(row_.score_of(log_double(epsilon), set_.mass())); }
 

@@ -57,6 +57,7 @@ class Kept {
   bool can_wait(const Step* step) const;
   double total_of_top_p() { return steps_.top_p_of_original ? row_.mass_of_all() : set_.mass(); }
   double waiting_target();
+  double min_p_distance() const;
   double min_p_bound();
   TokenSet& resolved();
 

@@ -52,6 +52,11 @@ struct Kernels {
   std::int64_t (*collect)(const RowView& row, const TileSummary* summaries, float floor, float ceiling,
                           std::int64_t* tile, Candidate* found, std::int64_t capacity);
 
+  /// As scan_max; also lists, in index order, at least the tokens within `distance` of the row's largest score. `count`
+  /// is their number, or -1 where `capacity`, which is above kTile, did not hold them.
+  bool (*scan_near_max)(const RowView& row, float distance, TileSummary* summaries, Candidate* found,
+                        std::int64_t capacity, std::int64_t* count);
+
   /// How many of values[0 .. count) are >= floor.
   std::int64_t (*count_at_least)(const float* values, std::int64_t count, float floor);
 

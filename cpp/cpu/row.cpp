@@ -62,6 +62,23 @@ RowStatus Row::scan(Scan what) {
                                  : kernels.scan_max(view_, span, work.summaries.data(), groups);
     if (!valid) finite = false;
   });
+  return finish_scan(finite);
+}
+
+RowStatus Row::scan_near_max(double distance, Buffer<Candidate>& found) {
+  work.summaries.resize(tiles());
+  work.sums.resize(tiles());
+  has_group_maxima_ = false;
+  has_sums_ = false;
+  found.resize(2 * kTile);
+  std::int64_t count = 0;
+  const float bound = std::nextafter(static_cast<float>(distance), HUGE_VALF);
+  const bool finite = kernels.scan_near_max(view_, bound, work.summaries.data(), found.data(), found.size(), &count);
+  found.resize(std::max<std::int64_t>(count, 0));
+  return finish_scan(finite);
+}
+
+RowStatus Row::finish_scan(bool finite) {
   if (!finite) return fault_of(kernels, view_, work.tile);
   max_ = work.summaries[0].max;
   for (const TileSummary& summary : work.summaries) max_ = larger(summary.max, max_);

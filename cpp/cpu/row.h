@@ -19,6 +19,10 @@ class Row {
   /// A look at the whole row. Everything below needs one that returned kValid.
   RowStatus scan(Scan what);
 
+  /// As scan(kMaxima); lists at least the tokens within `distance` of the largest score by ascending token, if `found`
+  /// holds them; else leaves it empty.
+  RowStatus scan_near_max(double distance, Buffer<Candidate>& found);
+
   /// What weights mean from here on; 1 at first. T > 0.
   void set_temperature(double temperature);
 
@@ -85,6 +89,7 @@ class Row {
   void for_each_span(Visit visit) const;
 
   bool sum_few(Cutoff cutoff);
+  RowStatus finish_scan(bool finite);
 
   RowView view_;
   double temperature_ = 1.0;

@@ -116,6 +116,11 @@ bool TokenSet::list_from(float floor) {
   return listed_;
 }
 
+void TokenSet::adopt_list() {
+  filter(row_.work.listed, [&](Candidate c) { return keeps(cutoff_, c.score, c.token); });
+  listed_ = true;
+}
+
 void TokenSet::list_if_short() {
   if (!listed_ && cutoff_.score > -FLT_MAX) list_from(cutoff_.score);
 }

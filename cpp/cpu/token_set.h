@@ -43,7 +43,10 @@ class TokenSet {
   /// The nucleus as a cutoff, for sets that are no list.
   Cutoff nucleus(double target, double share, Ties ties);
 
-  /// A list of everything from `bound` on, where that is short; no step, only a faster way on.
+  /// Takes row.work.listed, which holds all of the set and maybe more by ascending token, for the list.
+  void adopt_list();
+
+  /// A list of the whole set, where that is short; no step, only a faster way on.
   void list_if_short();
 
  private:

@@ -589,7 +589,9 @@ def select_typical(row: Row, typical_p: float, tolerance: Tolerance = NOMINAL) -
     nearest = order[np.argsort(distances[order], kind="stable")]
     reached = np.cumsum(row.probs[nearest]) >= typical_p + tolerance.reach
     last = int(reached.argmax()) if reached.any() else nearest.size - 1
-    slack = tolerance.distance * (2e-6 + 2.0**-21 * np.maximum(entropy, -logprobs[row.kept]))
+    slack: Any = 0.0
+    if tolerance.distance:  # a logprob may be -inf at a tiny temperature
+        slack = tolerance.distance * (2e-6 + 2.0**-21 * np.maximum(entropy, -logprobs[row.kept]))
     kept = np.zeros_like(row.kept)
     kept[row.kept] = distances[row.kept] <= distances[nearest[last]] + slack
     return row._replace(kept=kept)

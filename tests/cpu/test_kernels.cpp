@@ -219,6 +219,35 @@ bool scan_in_spans(const Kernels& kernels, const RowView& row, const Scale& scal
   return valid;
 }
 
+/// What is listed holds every token near the largest, in index order, with its score; and the maxima are those of a
+/// scan.
+void check_near_max(const Kernels& kernels, const RowView& row, const TileSummary* summaries, float distance) {
+  const float bound = std::nextafter(distance, HUGE_VALF);  // as Row asks: distances are rounded
+  if (!(distance > 0.0f && bound < HUGE_VALF)) return;
+  const std::int64_t tiles = cpu::count_tiles(row.vocab);
+  Guarded<TileSummary> near(static_cast<std::size_t>(tiles));
+  Guarded<Candidate> found(4 * kTile);
+  std::int64_t count = 0;
+  CHECK(kernels.scan_near_max(row, bound, near.data(), found.data(), 4 * kTile, &count));
+  float largest = -HUGE_VALF;
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    CHECK_EQUAL(near[static_cast<std::size_t>(tile)].max, summaries[tile].max);
+    largest = std::max(largest, summaries[tile].max);
+  }
+  if (count < 0) return;
+  std::vector<float> scores(kTile);
+  std::int64_t slot = 0;
+  for (std::int64_t token = 0; token < row.vocab; ++token) {
+    if (token % kTile == 0) kernels.tile_scores(row, token / kTile, scores.data());
+    const float score = scores[static_cast<std::size_t>(token % kTile)];
+    while (slot < count && found[static_cast<std::size_t>(slot)].token < token) ++slot;
+    const bool listed = slot < count && found[static_cast<std::size_t>(slot)].token == token;
+    if (listed) CHECK_EQUAL(found[static_cast<std::size_t>(slot)].score, score);
+    const bool is_near = static_cast<double>(largest) - static_cast<double>(score) <= static_cast<double>(distance);
+    CHECK(listed || !is_near || score < -FLT_MAX);
+  }
+}
+
 Answers ask(const Kernels& kernels, const Question& question) {
   const auto& [row, temperature, cutoff, floor, ceiling] = question;
   const auto tiles = static_cast<std::size_t>(cpu::count_tiles(row.vocab));
@@ -262,6 +291,8 @@ Answers ask(const Kernels& kernels, const Question& question) {
   answers.note("cut_sums", cut.data(), tiles);
   answers.kept = kernels.count_kept(row, all, summaries.data(), cutoff);
   answers.note("count_kept", &answers.kept, 1);
+
+  check_near_max(kernels, row, summaries.data(), ceiling - floor);
 
   Guarded<Candidate> found(kTile + kTile / 2);
   for (std::int64_t tile = 0; tile < static_cast<std::int64_t>(tiles);) {
