@@ -266,7 +266,7 @@ Calls calls_without_lists(const Jobs& jobs) {
 }
 
 /// One call of each job, and one of each other kind: every allocation of all of them takes minutes.
-Calls one_call_of_each(const Jobs& jobs) {
+[[maybe_unused]] Calls one_call_of_each(const Jobs& jobs) {
   Calls calls;
   for (const Job& job : jobs.all()) calls.push_back(std::make_unique<Call>(job.name + ", all outputs", job.request));
   const Request& mixed = jobs.all().front().request;
