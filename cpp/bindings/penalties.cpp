@@ -17,7 +17,7 @@ py::object numpy() { return py::module_::import("numpy"); }
 void read_integers(py::handle value, const char* name, bool one, std::vector<std::int64_t>& out) {
   const bool plain = PyIndex_Check(value.ptr()) && !PyBool_Check(value.ptr());
   if (one && plain && !PySequence_Check(value.ptr())) {
-    out.push_back(parse_integer(py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr())), name));
+    out.push_back(parse_index(value, name));
     return;
   }
   if (PyList_Check(value.ptr()) || PyTuple_Check(value.ptr())) {
@@ -25,9 +25,7 @@ void read_integers(py::handle value, const char* name, bool one, std::vector<std
       if (!PyIndex_Check(item.ptr()) || PyBool_Check(item.ptr())) {
         type_error(std::string(name) + " must hold token ids, got " + type_name(item));
       }
-      const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(item.ptr()));
-      if (!index) throw py::error_already_set();
-      out.push_back(parse_integer(index, name));
+      out.push_back(parse_index(item, name));
     }
     return;
   }
@@ -85,9 +83,12 @@ bool is_ragged(py::handle value) {
   return items.size() > 0 && !PyIndex_Check(py::object(items[0]).ptr());
 }
 
-void append_row(const std::vector<std::int64_t>& tokens, std::int64_t row, ParsedRequest& parsed) {
+using TokenIterator = std::vector<std::int64_t>::const_iterator;
+
+void append_row(TokenIterator begin, TokenIterator end, std::int64_t row, ParsedRequest& parsed) {
   constexpr std::int64_t kPadding = -1;
-  for (const std::int64_t token : tokens) {
+  for (; begin != end; ++begin) {
+    const std::int64_t token = *begin;
     if (token == kPadding) continue;
     check_token("history", token, parsed.vocab(), " (row " + std::to_string(row) + ")");
     parsed.history.push_back(static_cast<std::int32_t>(token));
@@ -107,7 +108,7 @@ void parse_ragged(py::handle value, ParsedRequest& parsed) {
   for (std::size_t row = 0; row < rows.size(); ++row) {
     tokens.clear();
     read_integers(py::object(rows[row]), "history", false, tokens);
-    append_row(tokens, static_cast<std::int64_t>(row), parsed);
+    append_row(tokens.begin(), tokens.end(), static_cast<std::int64_t>(row), parsed);
   }
 }
 
@@ -131,8 +132,8 @@ void parse_matrix(py::handle value, ParsedRequest& parsed) {
   if (!is_empty_row) check_rows(rows, parsed);
   const std::int64_t width = rows == 0 ? 0 : static_cast<std::int64_t>(tokens.size()) / rows;
   for (std::int64_t row = 0; row < parsed.rows(); ++row) {
-    const auto begin = tokens.begin() + row * width;
-    append_row(std::vector<std::int64_t>(begin, begin + width), row, parsed);
+    const auto begin = tokens.cbegin() + row * width;
+    append_row(begin, begin + width, row, parsed);
   }
 }
 
@@ -143,6 +144,7 @@ GivenParams::GivenParams(const Arguments& arguments) : arguments_(arguments) {
   const py::handle params = arguments[kKeyParams];
   of_params_ = py::reinterpret_steal<py::object>(PyObject_GetAttrString(params.ptr(), "_given"));
   if (of_params_ && PyDict_Check(of_params_.ptr())) return;
+  if (!of_params_ && !PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
   PyErr_Clear();
   type_error("params must be a SamplingParams, got " + type_name(params));
 }

@@ -155,9 +155,7 @@ void parse_mask(py::handle value, ParsedRequest& parsed) {
 void parse_token_bias(py::handle value, ParsedRequest& parsed) {
   for (const auto& [token, bias] : py::reinterpret_borrow<py::dict>(value)) {
     if (!PyIndex_Check(token.ptr())) type_error("bias must have token ids as keys, got " + type_name(token));
-    const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(token.ptr()));
-    if (!index) throw py::error_already_set();
-    const std::int64_t id = parse_integer(index, "bias");
+    const std::int64_t id = parse_index(token, "bias");
     if (id < 0 || id >= parsed.vocab()) {
       value_error("bias must have tokens in [0, " + std::to_string(parsed.vocab()) + "), got " + std::to_string(id));
     }

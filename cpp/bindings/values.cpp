@@ -163,13 +163,17 @@ std::int64_t parse_integer(py::handle value, const char* name) {
   return number;
 }
 
+std::int64_t parse_index(py::handle value, const char* name) {
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  return parse_integer(index, name);
+}
+
 std::int64_t parse_count(py::handle value, const char* name, std::int64_t least) {
   if (!value || PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
     type_error(std::string(name) + " must be an integer, got " + (value ? type_name(value) : "None"));
   }
-  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-  if (!index) throw py::error_already_set();
-  const std::int64_t count = parse_integer(index, name);
+  const std::int64_t count = parse_index(value, name);
   if (count < least) {
     value_error(std::string(name) + " must be >= " + std::to_string(least) + ", got " + std::to_string(count));
   }

@@ -18,6 +18,8 @@ std::string repr_of(py::handle value);
 
 double parse_real(py::handle value);
 std::int64_t parse_integer(py::handle value, const char* name);
+/// Anything with __index__.
+std::int64_t parse_index(py::handle value, const char* name);
 
 /// A whole number >= `least`; `value` may be null.
 std::int64_t parse_count(py::handle value, const char* name, std::int64_t least = 0);

@@ -31,6 +31,19 @@ TOKENDRAW_INLINE float float_of_rank(std::int64_t rank) {
   return rank < 0 ? -magnitude : magnitude;
 }
 
+/// The float farthest from `near` towards `far` that `holds`, where it holds of `near` and of a beginning of the way.
+template <class Holds>
+float farthest_float(float near, float far, Holds holds) {
+  std::int64_t inside = float_rank(near);
+  const std::int64_t end = float_rank(far);
+  std::int64_t outside = end > inside ? end + 1 : end - 1;
+  while (outside - inside > 1 || inside - outside > 1) {
+    const std::int64_t middle = inside + (outside - inside) / 2;
+    (holds(float_of_rank(middle)) ? inside : outside) = middle;
+  }
+  return float_of_rank(inside);
+}
+
 /// The last place of the order that is kept: scores above `score`, and those equal to it up to `token`.
 struct Cutoff {
   float score;

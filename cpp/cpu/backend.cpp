@@ -54,6 +54,7 @@ RowView view_row(const Request& request, std::int64_t row) {
 RowSteps steps_of(const Request& request, std::int64_t row) {
   return tokendraw::steps_of(request.params, request.randomness.row(row), row, request.logits.vocab);
 }
+
 /// The workspaces of a thread, freed with it. A key rather than thread_local, whose first use on a thread ends the
 /// process where there is no memory for it (glibc: __tls_get_addr, __cxa_thread_atexit_impl).
 class WorkspaceKey {
@@ -100,7 +101,7 @@ void level(std::vector<Workspace>& spaces, int threads) {
 template <class Work>
 void for_each_view(const Request& request, const Work& work) {
   const int threads = useful_threads(request);
-  const int threads_of_row = static_cast<int>(threads / std::max<std::int64_t>(request.logits.rows, 1));
+  const auto threads_of_row = std::max(1, static_cast<int>(threads / std::max<std::int64_t>(request.logits.rows, 1)));
   std::vector<Workspace>& spaces = workspaces(threads);
   const auto run = [&](int worker, std::int64_t row) {
     const FloatEnvironment environment;
@@ -211,15 +212,10 @@ class BeamStep {
   /// work(workspace, item), each under our own floating-point mode.
   template <class Work>
   void for_each(std::vector<Workspace>& spaces, std::int64_t items, const Work& work) {
-    const auto run = [&](int worker, std::int64_t item) {
+    parallel_for(items, threads_, [&](int worker, std::int64_t item) {
       const FloatEnvironment environment;
       work(spaces[static_cast<std::size_t>(worker)], item);
-    };
-    if (threads_ == 1) {
-      for (std::int64_t item = 0; item < items; ++item) run(0, item);
-    } else {
-      parallel_for(items, threads_, run);
-    }
+    });
   }
 
   BestContinuations read(std::int64_t prompt, std::int64_t share, Workspace& work, Buffer<Continuation>& list) {

@@ -5,7 +5,7 @@
 #include <cfloat>
 #include <cmath>
 
-#include "core/bits.h"
+#include "core/order.h"
 #include "cpu/top_k.h"
 
 namespace tokendraw::cpu {
@@ -26,28 +26,6 @@ class Scorer {
  private:
   double score_, origin_, slope_, offset_;
 };
-
-/// Integers in the order of the floats, and back.
-std::int64_t place_of(float x) {
-  const auto pattern = bit_cast<std::int32_t>(x);
-  return pattern >= 0 ? pattern : std::int64_t{INT32_MIN} - pattern;
-}
-
-float float_at(std::int64_t place) {
-  return bit_cast<float>(static_cast<std::int32_t>(place >= 0 ? place : INT32_MIN - place));
-}
-
-/// The least float that passes; `highest` does, and so does every float above one that does. By bisection: beside a
-/// large score the inverse of the scorer is off by more than the distance of two floats.
-template <class Passes>
-float least_passing(float highest, Passes passes) {
-  std::int64_t low = place_of(-FLT_MAX) - 1;
-  for (std::int64_t high = place_of(highest);;) {
-    if (high - low <= 1) return float_at(high);
-    const std::int64_t middle = low + (high - low) / 2;
-    (passes(float_at(middle)) ? high : low) = middle;
-  }
-}
 
 float round_score(double score) {
   constexpr double kLargest = static_cast<double>(FLT_MAX);
@@ -73,7 +51,8 @@ void BestContinuations::add(Row& row, double score, std::int32_t parent) {
       return reached > last.score || (reached == last.score && parent < last.parent);
     };
     if (!passes(row.max())) return;
-    floor = least_passing(row.max(), passes);
+    // By bisection: beside a large score the inverse of the scorer is off by more than the distance of two floats.
+    floor = farthest_float(row.max(), -FLT_MAX, passes);
   }
   Buffer<Candidate>& candidates = row.work.candidates;
   select_top_k(row, k_, candidates, floor);

@@ -101,7 +101,7 @@ void Kept::apply_epsilon(double epsilon) { set_.keep_from(row_.score_of(log_doub
 void Kept::apply_eta() {
   const double entropy = set_.entropy(set_.mass());
   const double log_eta = std::min(log_double(steps_.eta), 0.5 * log_double(steps_.eta) - entropy);
-  set_.keep_from(row_.score_of(log_eta + log_double(1.0 - 0x1p-20), set_.mass()));
+  set_.keep_from(row_.score_of(log_eta + log_double(kThresholdFactor), set_.mass()));
 }
 
 /// Tang et al., "Top-n-sigma: not all logits are you need" (2024).

@@ -75,14 +75,15 @@ Cutoff TokenSet::cutoff() {
   return through(tokens[tokens.size() - 1]);
 }
 
-void TokenSet::cut(Cutoff cutoff) {
-  if (!listed_) {
-    cutoff_ = tighter(cutoff_, cutoff);
-    return;
-  }
-  const auto keep = [&](Candidate c) { return keeps(cutoff, c.score, c.token); };
+template <class Keep>
+void TokenSet::filter_list(Keep keep) {
   filter(row_.work.listed, keep);
   if (is_ordered_) filter(row_.work.ordered, keep);
+}
+
+void TokenSet::cut(Cutoff cutoff) {
+  if (listed_) return filter_list([&](Candidate c) { return keeps(cutoff, c.score, c.token); });
+  cutoff_ = tighter(cutoff_, cutoff);
 }
 
 void TokenSet::remove(Cutoff top) {
@@ -90,10 +91,7 @@ void TokenSet::remove(Cutoff top) {
   removal.top = top;
   removal.any = true;
   row_.remove(removal);
-  if (!listed_) return;
-  const auto keep = [&](Candidate c) { return !keeps(top, c.score, c.token); };
-  filter(row_.work.listed, keep);
-  if (is_ordered_) filter(row_.work.ordered, keep);
+  if (listed_) filter_list([&](Candidate c) { return !keeps(top, c.score, c.token); });
 }
 
 void TokenSet::keep_only(Candidate token) {
@@ -146,10 +144,7 @@ void TokenSet::keep_joint(std::int64_t k, bool all_ties, double target, double s
 
 void TokenSet::keep_top_k(std::int64_t k, bool all_ties) {
   if (listed_) {
-    if (k < row_.work.listed.size()) {
-      const Candidate last = ordered()[k - 1];
-      cut(all_ties ? Cutoff{last.score, INT64_MAX} : through(last));
-    }
+    if (k < row_.work.listed.size()) cut(top_k_cutoff(k, all_ties));
     return;
   }
   const bool is_short = k <= kMaxListed;
@@ -208,9 +203,7 @@ void TokenSet::keep_high_ties(Cutoff last) {
   removal.tied_score = last.score;
   removal.tied_end = end;
   row_.remove(removal);
-  if (!listed_) return;
-  filter(row_.work.listed, [&](Candidate c) { return c.score != last.score || c.token >= end; });
-  is_ordered_ = false;
+  if (listed_) filter_list([&](Candidate c) { return c.score != last.score || c.token >= end; });
 }
 
 void TokenSet::keep_typical(double share) {

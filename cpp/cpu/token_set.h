@@ -40,9 +40,6 @@ class TokenSet {
   /// Of the tokens from `bound` on, and the first, all but the last go.
   void remove_all_but_last_from(double bound);
 
-  /// The nucleus as a cutoff, for sets that are no list.
-  Cutoff nucleus(double target, double share, Ties ties);
-
   /// Takes row.work.listed, which holds all of the set and maybe more by ascending token, for the list.
   void adopt_list();
 
@@ -50,7 +47,11 @@ class TokenSet {
   void list_if_short();
 
  private:
+  template <class Keep>
+  void filter_list(Keep keep);
   void cut(Cutoff cutoff);
+  /// The nucleus as a cutoff, for sets that are no list.
+  Cutoff nucleus(double target, double share, Ties ties);
   Cutoff top_k_cutoff(std::int64_t k, bool all_ties);
   void remove(Cutoff top);
   void keep_high_ties(Cutoff last);

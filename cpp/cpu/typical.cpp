@@ -12,19 +12,6 @@ constexpr std::int64_t kMaxBetween = 4096;
 
 double distance_of(float score, double center) { return std::fabs(static_cast<double>(score) - center); }
 
-/// The float farthest from `near` towards `far` that `holds`, where it holds of `near` and of a beginning of the way.
-template <class Holds>
-float farthest_float(float near, float far, Holds holds) {
-  std::int64_t inside = float_rank(near);
-  const std::int64_t end = float_rank(far);
-  std::int64_t outside = end > inside ? end + 1 : end - 1;
-  while (outside - inside > 1 || inside - outside > 1) {
-    const std::int64_t middle = inside + (outside - inside) / 2;
-    (holds(float_of_rank(middle)) ? inside : outside) = middle;
-  }
-  return float_of_rank(inside);
-}
-
 constexpr ScoreBand kEmptyBand{FLT_MAX, -FLT_MAX};
 
 bool is_empty(const ScoreBand& band) { return band.floor > band.ceiling; }

@@ -10,10 +10,8 @@
 namespace tokendraw {
 namespace {
 
-// Contract: shares that differ from the bound by the rounding of float32 inputs count as equal to it; thresholds of
-// probabilities give way by as much.
+// Contract: shares that differ from the bound by the rounding of float32 inputs count as equal to it.
 constexpr double kShareTolerance = 0x1p-22;
-constexpr double kThresholdFactor = 1.0 - 0x1p-20;
 constexpr double kLeastThreshold = 0x1p-1000;
 
 double lowered(double threshold) {

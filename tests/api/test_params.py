@@ -171,6 +171,16 @@ def test_something_else_is_no_params(logits):
         td.sample(logits, params={"top_k": 1})
 
 
+def test_an_error_of_params_is_the_callers_to_see(logits):
+    class Exhausted:
+        @property
+        def _given(self):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        td.sample(logits, params=Exhausted())
+
+
 def test_sampler_counts_its_steps(logits):
     sampler = td.Sampler(top_k=100, seed=9)
     drawn = [sampler(logits).tolist() for _ in range(3)]
