@@ -7,36 +7,45 @@
 namespace tokendraw::cpu {
 namespace {
 
-/// Appends the lanes of one register that are hit.
-TOKENDRAW_INLINE Candidate* append_hits(Vector x, std::uint32_t hits, std::int64_t first, Candidate* found) {
-  float scores[kWidth];
-  store(scores, x);
-  for (; hits != 0; hits &= hits - 1) {
-    const int lane = __builtin_ctz(hits);
-    *found++ = {scores[lane], static_cast<std::int32_t>(first + lane)};
-  }
-  return found;
+TOKENDRAW_INLINE bool reaches(const Line& x, float floor) {
+  Vector largest = x.v[0];
+  for (int r = 1; r < kRegisters; ++r) largest = larger(largest, x.v[r]);
+  return bits(greater_equal(largest, Vector(floor))) != 0;
 }
 
-/// Most lines hold nothing: they cost one comparison per register and one branch.
+/// Bit i: lane i lies between the two.
+TOKENDRAW_INLINE std::uint32_t lanes_between(const Line& x, float floor, float ceiling) {
+  std::uint32_t lanes = 0;
+  for (int r = 0; r < kRegisters; ++r) {
+    const std::uint32_t inside =
+        bits(greater_equal(x.v[r], Vector(floor))) & bits(greater_equal(Vector(ceiling), x.v[r]));
+    lanes |= inside << (r * kWidth);
+  }
+  return lanes;
+}
+
+/// Appends what lies between. Which lines hold any is found first, without a branch: a mispredicted one costs as much
+/// as five lines.
 template <class Element>
 TOKENDRAW_INLINE Candidate* collect_tile(const Element* elements, int count, float floor, float ceiling,
                                          std::int64_t begin, Candidate* found) {
+  std::uint32_t lines = 0;
   for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
-    Mask hits[kRegisters];
-    Mask any = no_lanes();
-    for (int r = 0; r < kRegisters; ++r) {
-      hits[r] = greater_equal(x.v[r], Vector(floor));
-      any = either(any, hits[r]);
-    }
-    if (bits(any) == 0) return;
-    for (int r = 0; r < kRegisters; ++r) {
-      const std::uint32_t inside = bits(hits[r]) & bits(greater_equal(Vector(ceiling), x.v[r]));
-      if (inside != 0) found = append_hits(x.v[r], inside, begin + line * kLanes + r * kWidth, found);
-    }
+    lines |= static_cast<std::uint32_t>(reaches(x, floor)) << line;
   });
+  for (; lines != 0; lines &= lines - 1) {
+    const int line = __builtin_ctz(lines);
+    const Line x = line_of(elements, count, line);
+    float scores[kLanes];
+    store_line(scores, x);
+    for (std::uint32_t lanes = lanes_between(x, floor, ceiling); lanes != 0; lanes &= lanes - 1) {
+      const int lane = __builtin_ctz(lanes);
+      *found++ = {scores[lane], static_cast<std::int32_t>(begin + line * kLanes + lane)};
+    }
+  }
   return found;
 }
+static_assert(kLinesPerTile == 32 && kLanes == 32, "a bit for each");
 
 // row [vocab] -> found [<= capacity]
 static std::int64_t collect(const RowView& row, const TileSummary* summaries, float floor, float ceiling,

@@ -45,6 +45,13 @@ TOKENDRAW_INLINE Line load_part(const Element* from, int count) {
   return load_line(padded);
 }
 
+/// One line of the `count` elements of a tile, padded with -inf.
+template <class Element>
+TOKENDRAW_INLINE Line line_of(const Element* elements, int count, int line) {
+  const int left = count - line * kLanes;
+  return left < kLanes ? load_part(elements + line * kLanes, left) : load_line(elements + line * kLanes);
+}
+
 /// visit(line_index, Line) for every line of a tile, the last one padded with -inf. Whole tiles have a loop of their
 /// own, unrolled: the count of a line costs as much as a line of maxima.
 template <class Element, class Visit>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu/runs.h"
 
-#include <algorithm>
+#include "cpu/lanes.h"
 
 namespace tokendraw::cpu {
 
@@ -12,8 +12,21 @@ Run run_from(const Buffer<Candidate>& list, std::int64_t begin) {
   return {begin, end};
 }
 
+namespace {
+
+/// Of two in one lane the kernels add floats, of two lanes doubles.
+double sum_of_pair(const Buffer<Candidate>& list, const float* weights, std::int64_t begin) {
+  const std::int32_t apart = list[begin].token ^ list[begin + 1].token;
+  if (apart % kLanes == 0) return static_cast<double>(weights[0] + weights[1]);
+  return static_cast<double>(weights[0]) + static_cast<double>(weights[1]);
+}
+
+}  // namespace
+
 double sum_of_run(const Buffer<Candidate>& list, const Buffer<float>& weights, Run run) {
-  if (run.end - run.begin == 1) return static_cast<double>(weights[run.begin]);
+  const std::int64_t count = run.end - run.begin;
+  if (count == 1) return static_cast<double>(weights[run.begin]);
+  if (count == 2) return sum_of_pair(list, weights.data() + run.begin, run.begin);
   constexpr int kTokensPerGroup = kLanes * kLinesPerGroup;
   float total[kLanes] = {};
   float group[kLanes] = {};
@@ -31,12 +44,7 @@ double sum_of_run(const Buffer<Candidate>& list, const Buffer<float>& weights, R
     group[token % kLanes] += weights[i];
   }
   close_group();
-  double sums[kLanes];
-  std::copy(total, total + kLanes, sums);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
-  }
-  return sums[0];
+  return sum_of_lanes(total);
 }
 
 }  // namespace tokendraw::cpu

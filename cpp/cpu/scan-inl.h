@@ -2,6 +2,7 @@
 // The first look at a row: the largest score of every tile, and the sum of its weights.
 #pragma once
 
+#include "cpu/lanes.h"
 #include "cpu/lines-inl.h"
 
 namespace tokendraw::cpu {
@@ -30,23 +31,10 @@ TOKENDRAW_INLINE void add_weights(LaneSums& sums, int line, const Line& x, const
   if ((line + 1) % kLinesPerGroup == 0) close_group(sums);
 }
 
-using Pair = double __attribute__((vector_size(16)));
-
-TOKENDRAW_INLINE Pair widen_pair(const float* from) {
-  return Pair{static_cast<double>(from[0]), static_cast<double>(from[1])};
-}
-
-/// Lanes added in float64 by halves: lane i with lane i + 16, then 8, 4, 2, 1.
 TOKENDRAW_INLINE double sum_of_lanes(const Line& line) {
   float lanes[kLanes];
   store_line(lanes, line);
-  Pair sums[4];
-  for (int i = 0; i < 4; ++i) {
-    const float* at = lanes + 2 * i;
-    sums[i] = (widen_pair(at) + widen_pair(at + 16)) + (widen_pair(at + 8) + widen_pair(at + 24));
-  }
-  const Pair halves = (sums[0] + sums[2]) + (sums[1] + sums[3]);
-  return halves[0] + halves[1];
+  return sum_of_lanes(lanes);
 }
 
 template <bool kPlain, class Element>
