@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import operator
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,16 +21,26 @@ from tokendraw._core import draw
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.models.base import fill_empty_prompts
 from tokendraw.params import READS_HISTORY, SHARED, SamplingParams
+from tokendraw.prompts import (
+    Prompt,
+    as_batch,
+    check_logits,
+    encode_prompt,
+    end_tokens,
+    integer,
+    listed,
+    token_ids,
+    tokenizer_of,
+)
 from tokendraw.text import TextStream
 
 if TYPE_CHECKING:
-    from tokendraw.models.base import Model, Tokenizer
+    from tokendraw.models.base import Model
 
 __all__ = ["GeneratedToken", "Generation", "TokenStream", "generate", "stream_generate"]
 
 FinishReason: TypeAlias = Literal["stop", "eos", "length", "invalid"]
 OnInvalid: TypeAlias = Literal["raise", "mark"]
-Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer[Any]]
 PerPrompt: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 Stop: TypeAlias = str | int | Iterable[str | int]
 TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
@@ -261,9 +270,9 @@ def stream_generate(
     >>> tokens.results()[0].text
     ' Moses,'
     """
-    encoded = [_encode(model, prompt, place) for place, prompt in enumerate(_as_batch(prompts))]
+    encoded = [encode_prompt(model, prompt, place) for place, prompt in enumerate(as_batch(prompts))]
     batch = fill_empty_prompts(model, encoded)
-    count, samples = len(batch), _integer("n", n, least=1)
+    count, samples = len(batch), integer("n", n, least=1)
     if eos_token_id is None and params is not None:
         eos_token_id = params.eos_token_id
     endings = _Endings.of(model, stop, eos_token_id)
@@ -275,7 +284,7 @@ def stream_generate(
         steps=np.array(_per_prompt("step", step, count, bits=32), dtype=np.int64),
         mask=_rows_or_shared("mask", mask, count),
         bias=_rows_or_shared("bias", bias, count),
-        logprobs=_integer("logprobs", logprobs),
+        logprobs=integer("logprobs", logprobs),
         on_invalid=on_invalid,
     )
     sequences = [
@@ -335,7 +344,7 @@ def _run(
     if not live:
         return
     state, logits = model.start(prompts)
-    _check_logits(logits, len(prompts))
+    check_logits(logits, len(prompts))
     samples = len(sequences) // len(prompts)
     state, logits = _select(model, state, logits, [sequence.index // samples for sequence in live])
     drawing = drawing.select([sequence.index for sequence in live])
@@ -350,7 +359,7 @@ def _run(
         drawing = drawing.select(rows)
         live = [live[row] for row in rows]
         state, logits = model.step(state, tokens)
-        _check_logits(logits, len(live))
+        check_logits(logits, len(live))
 
 
 def _select(model: Model[Any], state: Any, array: Any, rows: Sequence[int]) -> tuple[Any, Any]:
@@ -363,12 +372,6 @@ def _select(model: Model[Any], state: Any, array: Any, rows: Sequence[int]) -> t
 
 def _is_all(rows: Sequence[int], count: int) -> bool:
     return list(rows) == list(range(count))
-
-
-def _check_logits(logits: Any, rows: int) -> None:
-    shape = tuple(logits.shape)
-    if len(shape) != 2 or shape[0] != rows:
-        raise ValueError(f"a model must return logits of shape ({rows}, vocab), got {shape}")
 
 
 class _Drawn(NamedTuple):
@@ -461,23 +464,21 @@ class _Endings:
 
     @classmethod
     def of(cls, model: Model[Any], stop: Stop | None, eos_token_id: int | Iterable[int] | None) -> _Endings:
-        if eos_token_id is None:
-            eos_token_id = getattr(model, "eos_token_id", None)
-        stops = _listed(stop)
+        stops = listed(stop)
         strings = tuple(each for each in stops if isinstance(each, str))
         if "" in strings:
             raise ValueError("a stop string must not be empty")
-        if strings and _tokenizer(model) is None:
+        if strings and tokenizer_of(model) is None:
             raise ValueError(f"a stop string needs a model with a tokenizer, got {strings[0]!r}")
         tokens = [each for each in stops if not isinstance(each, str)]
         return cls(
-            frozenset(_tokens("eos_token_id", _listed(eos_token_id), model)),
-            frozenset(_tokens("stop tokens", tokens, model)),
+            frozenset(end_tokens(model, eos_token_id)),
+            frozenset(token_ids("stop tokens", tokens, model)),
             strings,
         )
 
     def text_stream(self, model: Model[Any]) -> TextStream | None:
-        tokenizer = _tokenizer(model)
+        tokenizer = tokenizer_of(model)
         return None if tokenizer is None else TextStream(tokenizer, self.strings)
 
 
@@ -545,67 +546,14 @@ class _Sequence:
 # --- What was asked: every check, before the model runs ----------------------------------------------------
 
 
-def _as_batch(prompts: Prompt | Sequence[Prompt]) -> list[Any]:
-    if isinstance(prompts, bytes):
-        raise TypeError("a prompt must be text or token ids, got bytes")
-    if isinstance(prompts, str):
-        return [prompts]
-    items = list(prompts)
-    is_one = bool(items) and all(not isinstance(item, str) and np.ndim(item) == 0 for item in items)
-    return [items] if is_one else items
-
-
-def _encode(model: Model[Any], prompt: Prompt, place: int) -> list[int]:
-    """Return a prompt as token ids."""
-    where = f" (prompt {place})"
-    if isinstance(prompt, str):
-        tokenizer = _tokenizer(model)
-        if tokenizer is None:
-            raise ValueError(f"a text prompt needs a model with a tokenizer, got {prompt!r}{where}")
-        return list(tokenizer.encode(prompt))
-    if isinstance(prompt, bytes) or np.ndim(prompt) != 1:
-        raise TypeError(f"a prompt must be text or token ids, got {prompt!r}{where}")
-    return _tokens("prompt tokens", prompt, model, where)
-
-
-def _tokenizer(model: Model[Any]) -> Tokenizer | None:
-    return getattr(model, "tokenizer", None)
-
-
-def _listed(value: Any) -> list[Any]:
-    """Return the items of an iterable, a single item as a list, None as an empty one."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) or np.ndim(value) == 0 else list(value)
-
-
-def _tokens(name: str, values: Iterable[Any], model: Model[Any], where: str = "") -> list[int]:
-    return [_integer(name, value, limit=model.vocab_size, where=where) for value in values]
-
-
-def _integer(name: str, value: Any, *, least: int = 0, limit: int | None = None, where: str = "") -> int:
-    """Return an integer that is at least `least` and below the limit."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer, got {value!r}{where}")
-    if number < least or (limit is not None and number >= limit):
-        power = {1 << bits: f"2^{bits}" for bits in (32, 56, 64)}
-        rule = f">= {least}" if limit is None else f"in [{least}, {power.get(limit, limit)})"
-        raise ValueError(f"{name} must be {rule}, got {number}{where}")
-    return number
-
-
 def _per_prompt(name: str, value: Any, count: int, *, bits: int) -> list[int]:
     """Return one integer of so many bits per prompt."""
     if np.ndim(value) == 0:
-        return [_integer(name, value, limit=1 << bits)] * count
+        return [integer(name, value, limit=1 << bits)] * count
     values = list(value)
     _check_count(name, len(values), count)
     return [
-        _integer(name, each, limit=1 << bits, where=f" (prompt {place})") for place, each in enumerate(values)
+        integer(name, each, limit=1 << bits, where=f" (prompt {place})") for place, each in enumerate(values)
     ]
 
 

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a search returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Hypothesis"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A completion that a search found.
+
+    Attributes
+    ----------
+    tokens : list of int
+        The tokens after the prompt, the end token included.
+    score : float
+        What the search ranks by; higher is better.
+    logprob : float
+        The log-probability of the tokens, in nats: the sum of `logprobs`.
+    logprobs : list of float
+        The log-probability of each token, after the steps that the search was given.
+    finished : bool
+        Whether an end token was reached, rather than the limit of tokens.
+    text : str or None
+        The text of the tokens without the end token; None where the model has no tokenizer.
+
+    Examples
+    --------
+    >>> found = Hypothesis([5, 2], -0.7, -1.4, [-0.4, -1.0], finished=True)
+    >>> found.tokens, found.score
+    ([5, 2], -0.7)
+    """
+
+    tokens: list[int]
+    score: float
+    logprob: float
+    logprobs: list[float]
+    finished: bool
+    text: str | None = None
