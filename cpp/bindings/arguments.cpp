@@ -50,6 +50,8 @@ constexpr std::array<const char*, kKeywords> kNames{
     "logits",
     "k",
     "scores",
+    "search",
+    "scorer",
 };
 
 }  // namespace

@@ -56,6 +56,8 @@ enum Keyword : int {
   kKeyLogits,
   kKeyK,
   kKeyScores,
+  kKeySearch,
+  kKeyScorer,
   kKeywords,
 };
 

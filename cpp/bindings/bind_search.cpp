@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // top_continuations: what a step of a beam search asks of the logits.
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
 #include "bindings/bind.h"
 #include "bindings/calls.h"
 #include "bindings/gil.h"
@@ -13,17 +17,18 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-/// The beams of a request: its last leading axis, which is cut from `parsed.leading_shape`.
-Beams parse_beams(ParsedRequest& parsed) {
+/// The prompts of a request, whose beams are its last leading axis, which is cut from `parsed.leading_shape`.
+std::vector<BeamGroup> parse_prompts(ParsedRequest& parsed, std::int64_t k) {
   if (parsed.leading_shape.empty()) value_error("logits must have at least two axes (beams, vocab), got one");
-  Beams beams;
-  beams.width = parsed.leading_shape.back();
-  if (beams.width > INT32_MAX)
-    value_error("logits must have fewer than 2^31 beams, got " + std::to_string(beams.width));
+  const std::int64_t width = parsed.leading_shape.back();
+  if (width > INT32_MAX) value_error("logits must have fewer than 2^31 beams, got " + std::to_string(width));
   parsed.leading_shape.pop_back();
-  beams.prompts = 1;
-  for (const std::int64_t extent : parsed.leading_shape) beams.prompts *= extent;
-  return beams;
+  std::int64_t prompts = 1;
+  for (const std::int64_t extent : parsed.leading_shape) prompts *= extent;
+  std::vector<BeamGroup> groups;
+  groups.reserve(static_cast<std::size_t>(prompts));
+  for (std::int64_t i = 0; i < prompts; ++i) groups.push_back({i * width, i * width, width, i * k, k});
+  return groups;
 }
 
 std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) {
@@ -53,28 +58,47 @@ std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) 
 
 const Signature kTopContinuations{"top_continuations", {kKeyLogits, kKeyScores, kKeyK}, kCallKeywords};
 
+/// Within float32, which a sum of finite log-probabilities may leave.
+float round_score(double score) {
+  constexpr double kLargest = static_cast<double>(FLT_MAX);
+  return score < -DBL_MAX ? -HUGE_VALF : static_cast<float>(std::clamp(score, -kLargest, kLargest));
+}
+
+bool is_valid(const BeamGroup& group, const std::vector<RowStatus>& status) {
+  const auto first = status.begin() + group.first_beam;
+  return std::all_of(first, first + group.beams, [](RowStatus row) { return row == RowStatus::kValid; });
+}
+
 PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
   return fast_call(self, values, count, keywords, kTopContinuations, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
-    Beams beams = parse_beams(parsed);
+    const std::int64_t k = parse_count(arguments[kKeyK], "k");
     const std::vector<double> beam_scores = parse_scores(arguments[kKeyScores], parsed);
+    const std::vector<BeamGroup> groups = parse_prompts(parsed, k);
+    Beams beams;
+    beams.groups = groups.data();
+    beams.count = static_cast<std::int64_t>(groups.size());
     beams.scores = beam_scores.data();
-    ContinuationOutputs outputs;
-    outputs.k = parse_count(arguments[kKeyK], "k");
-
     Shape shape = parsed.leading_shape;
-    shape.push_back(outputs.k);
+    shape.push_back(k);
     Result scores(parsed.library, Dtype::kFloat32, shape);
     Result parents(parsed.library, Dtype::kInt32, shape);
     Result tokens(parsed.library, Dtype::kInt32, shape);
-    outputs.scores = static_cast<float*>(scores.data());
-    outputs.parents = static_cast<std::int32_t*>(parents.data());
-    outputs.tokens = static_cast<std::int32_t*>(tokens.data());
+    std::vector<Continuation> found(groups.size() * static_cast<std::size_t>(k));
     std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
     {
       const ReleasedGil released;
-      cpu::backend().top_continuations(parsed.request, beams, outputs, status.data());
+      cpu::backend().top_continuations(parsed.request, beams, found.data(), status.data());
+    }
+    for (const BeamGroup& group : groups) {
+      const bool valid = is_valid(group, status);
+      for (std::int64_t slot = group.first_slot; slot < group.first_slot + k; ++slot) {
+        const Continuation& c = found[static_cast<std::size_t>(slot)];
+        static_cast<float*>(scores.data())[slot] = valid ? round_score(c.score) : std::nanf("");
+        static_cast<std::int32_t*>(parents.data())[slot] = valid ? c.parent : -1;
+        static_cast<std::int32_t*>(tokens.data())[slot] = valid ? c.token : -1;
+      }
     }
     const py::object best = tokens.finish();
     raise_invalid(parsed, status, best);

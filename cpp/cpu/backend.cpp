@@ -171,22 +171,28 @@ void write_row(Kept& kept, Transform transform, float* out) {
   }
 }
 
-/// The beams of prompts, read by one thread or shared out among several where there are fewer prompts than threads.
+/// Groups of beams, read by one thread or shared out among several where there are fewer groups than threads.
 class BeamStep {
  public:
-  BeamStep(const Request& request, const Beams& beams, const ContinuationOutputs& out, RowStatus* status)
-      : request_(request), beams_(beams), out_(out), status_(status), threads_(useful_threads(request)) {
-    const std::int64_t wanted = (threads_ + beams.prompts - 1) / std::max<std::int64_t>(beams.prompts, 1);
-    shares_ = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(beams.width, 1));
+  BeamStep(const Request& request, const Beams& beams, Continuation* found, RowStatus* status)
+      : request_(request), beams_(beams), found_(found), status_(status), threads_(useful_threads(request)) {
+    std::int64_t widest = 1;
+    for (std::int64_t i = 0; i < beams.count; ++i) widest = std::max(widest, beams.groups[i].beams);
+    const std::int64_t wanted = (threads_ + beams.count - 1) / std::max<std::int64_t>(beams.count, 1);
+    shares_ = std::clamp<std::int64_t>(wanted, 1, widest);
   }
 
   void run() {
-    if (shares_ > 1) return run_shares(beams_.prompts * shares_);
+    for (std::int64_t i = 0; i < beams_.count; ++i) {
+      std::fill_n(status_ + beams_.groups[i].first_beam, beams_.groups[i].beams, RowStatus::kValid);
+    }
+    if (shares_ > 1) return run_shares(beams_.count * shares_);
     std::vector<Workspace>& spaces = workspaces(threads_);
-    for_each(spaces, beams_.prompts, [&](Workspace& work, std::int64_t prompt) {
-      BestContinuations best = read(prompt, 0, work, work.continuations);
-      write(best, prompt);
+    for_each(spaces, beams_.count, [&](Workspace& work, std::int64_t index) {
+      const BeamGroup& group = beams_.groups[index];
+      read(group, 0, work, work.continuations).write(found_ + group.first_slot, group.slots);
     });
+    level(spaces, threads_);
   }
 
  private:
@@ -196,16 +202,17 @@ class BeamStep {
     std::vector<std::optional<BestContinuations>> found(static_cast<std::size_t>(items));
     for_each(spaces, items, [&](Workspace& work, std::int64_t item) {
       Buffer<Continuation>& list = spaces[static_cast<std::size_t>(item)].continuations;
-      found[static_cast<std::size_t>(item)].emplace(read(item / shares_, item % shares_, work, list));
+      found[static_cast<std::size_t>(item)].emplace(read(beams_.groups[item / shares_], item % shares_, work, list));
     });
     const FloatEnvironment environment;
-    for (std::int64_t prompt = 0; prompt < beams_.prompts; ++prompt) {
+    for (std::int64_t index = 0; index < beams_.count; ++index) {
+      const BeamGroup& group = beams_.groups[index];
       Buffer<Continuation>& list = spaces[static_cast<std::size_t>(items)].continuations;
-      BestContinuations best(out_.k, beams_.width, request_.logits.vocab, list);
+      BestContinuations best(group.slots, group.beams, request_.logits.vocab, list);
       for (std::int64_t share = 0; share < shares_; ++share) {
-        best.merge(*found[static_cast<std::size_t>(prompt * shares_ + share)]);
+        best.merge(*found[static_cast<std::size_t>(index * shares_ + share)]);
       }
-      write(best, prompt);
+      best.write(found_ + group.first_slot, group.slots);
     }
   }
 
@@ -218,34 +225,64 @@ class BeamStep {
     });
   }
 
-  BestContinuations read(std::int64_t prompt, std::int64_t share, Workspace& work, Buffer<Continuation>& list) {
-    const Kernels& kernels = *active_isa().kernels;
-    const double* scores = beams_.scores + prompt * beams_.width;
-    order_beams(scores, beams_.width, share, shares_, work.beams);
-    BestContinuations best(out_.k, work.beams.size(), request_.logits.vocab, list);
+  BestContinuations read(const BeamGroup& group, std::int64_t share, Workspace& work, Buffer<Continuation>& list) {
+    order_beams(beams_.scores + group.first_beam, group.beams, share, shares_, work.beams);
+    BestContinuations best(group.slots, work.beams.size(), request_.logits.vocab, list);
     work.threads = 1;
-    for (const std::int32_t beam : work.beams) {
-      const std::int64_t index = prompt * beams_.width + beam;
-      const RowView view = view_row(request_, index);
-      Row row(kernels, view, work);
-      status_[index] = row.scan(Scan::kSumsAndGroupMaxima);
-      if (status_[index] == RowStatus::kValid) best.add(row, scores[beam], beam);
+    for (std::int64_t i = 0; i < work.beams.size(); ++i) {
+      const std::int32_t beam = work.beams[i];
+      status_[group.first_beam + beam] = read_beam(group, beam, work, best);
     }
     return best;
   }
 
-  void write(BestContinuations& best, std::int64_t prompt) {
-    const RowStatus* first = status_ + prompt * beams_.width;
-    const bool valid = std::all_of(first, first + beams_.width, [](RowStatus row) { return row == RowStatus::kValid; });
-    if (valid) return best.write(out_, prompt);
-    std::fill_n(out_.scores + prompt * out_.k, out_.k, kNan);
-    std::fill_n(out_.parents + prompt * out_.k, out_.k, -1);
-    std::fill_n(out_.tokens + prompt * out_.k, out_.k, -1);
+  RowStatus read_beam(const BeamGroup& group, std::int32_t beam, Workspace& work, BestContinuations& best) {
+    const std::int64_t index = group.first_row + beam;
+    RowView view = view_row(request_, index);
+    edit_by_history(request_, index, work, view);
+    const RowSteps steps = steps_of(request_, index);
+    const double score = beams_.scores[group.first_beam + beam];
+    if (view.masked() || steps.order.count > 0 || beams_.noise != Noise::kNone) {
+      return read_edited(group, beam, view, steps, work, best);
+    }
+    Row row(*active_isa().kernels, view, work);
+    const RowStatus status = row.scan(Scan::kSumsAndGroupMaxima);
+    if (status == RowStatus::kValid) best.add(row, Scorer(row, row.mass(kKeepFinite), score), beam);
+    return status;
+  }
+
+  /// The row of a beam whose tokens are not all kept, or ranked with noise.
+  RowStatus read_edited(const BeamGroup& group, std::int32_t beam, const RowView& view, const RowSteps& steps,
+                        Workspace& work, BestContinuations& best) {
+    const double score = beams_.scores[group.first_beam + beam];
+    Scorer of_all;
+    if (!beams_.renormalize) {
+      Row whole(*active_isa().kernels, view.without_mask(), work);
+      const RowStatus status = whole.scan(Scan::kSums);
+      if (status != RowStatus::kValid) return status;
+      if (has_temperature(steps)) whole.set_temperature(steps.temperature);
+      of_all = Scorer(whole, whole.mass(kKeepFinite), score);
+    }
+    Kept kept(*active_isa().kernels, view, steps, work);
+    if (kept.status() != RowStatus::kValid) return kept.status();
+    const Scorer score_of = beams_.renormalize ? Scorer(kept.row(), kept.mass(), score) : of_all;
+    if (beams_.noise == Noise::kNone) {
+      best.add(kept, score_of, beam);
+    } else {
+      const double priority = beams_.priorities ? beams_.priorities[group.first_beam + beam] : 0.0;
+      best.add_noisy(kept, score_of, beam, {beams_.noise, request_.randomness.row(group.first_row + beam), priority});
+    }
+    return RowStatus::kValid;
+  }
+
+  static bool has_temperature(const RowSteps& steps) {
+    return steps.temperature > 0.0 &&
+           std::find(steps.order.begin(), steps.order.end(), Step::kTemperature) != steps.order.end();
   }
 
   const Request& request_;
   const Beams& beams_;
-  const ContinuationOutputs& out_;
+  Continuation* const found_;
   RowStatus* const status_;
   const int threads_;
   std::int64_t shares_ = 1;
@@ -308,10 +345,8 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void top_continuations(const Request& request, const Beams& beams, const ContinuationOutputs& out,
-                         RowStatus* status) override {
-    std::fill_n(status, request.logits.rows, RowStatus::kValid);  // of the beams that are not read
-    BeamStep(request, beams, out, status).run();
+  void top_continuations(const Request& request, const Beams& beams, Continuation* found, RowStatus* status) override {
+    BeamStep(request, beams, found, status).run();
   }
 };
 

@@ -50,6 +50,15 @@ struct RowView {
     return allowed || allowed_bits || bias || token_bias || token_edits || removal.any;
   }
 
+  TOKENDRAW_INLINED bool masked() const { return allowed || allowed_bits; }
+
+  RowView without_mask() const {
+    RowView whole = *this;
+    whole.allowed = nullptr;
+    whole.allowed_bits = nullptr;
+    return whole;
+  }
+
   RowView without_edits() const {
     RowView raw;
     raw.logits = logits;

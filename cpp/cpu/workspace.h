@@ -67,6 +67,7 @@ struct Workspace {
   Buffer<Candidate> ordered;           // the same in the total order
   Buffer<std::int32_t> beams;          // of one prompt, in the order in which they are read
   Buffer<Continuation> continuations;  // the best so far
+  Buffer<Continuation> noisy;          // the same of one beam
   Buffer<Candidate> few;               // whatever a mass is the sum of
   Buffer<float> scores;
   Buffer<float> weights;
@@ -89,6 +90,7 @@ struct Workspace {
     few.reserve(other.few);
     beams.reserve(other.beams);
     continuations.reserve(other.continuations);
+    noisy.reserve(other.noisy);
     scores.reserve(other.scores);
     weights.reserve(other.weights);
     events.reserve(other.events);

@@ -2,6 +2,7 @@
 // The seam: what a processor must be able to do. A backend receives checked requests and decides nothing about them.
 #pragma once
 
+#include "core/continuation.h"
 #include "plan/request.h"
 
 namespace tokendraw {
@@ -23,9 +24,9 @@ class Backend {
   virtual void top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens,
                      RowStatus* status) = 0;
 
-  /// The k best continuations of the beams of every prompt, in the order of core/continuation.h. A prompt with an
-  /// invalid row has NaN, -1 and -1 throughout.
-  virtual void top_continuations(const Request& request, const Beams& beams, const ContinuationOutputs& out,
+  /// The best continuations of every group in the order of core/continuation.h, as many as it has slots; past the last
+  /// one score -inf, parent -1 and token -1. status [beams]: an invalid row has no continuations.
+  virtual void top_continuations(const Request& request, const Beams& beams, Continuation* found,
                                  RowStatus* status) = 0;
 };
 

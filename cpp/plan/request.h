@@ -139,19 +139,26 @@ struct KeptRow {
   std::vector<float> logprobs;
 };
 
-/// The beams of a step: `width` consecutive rows of logits are those of one prompt.
-struct Beams {
-  std::int64_t prompts = 0;
-  std::int64_t width = 0;          // below 2^31
-  const double* scores = nullptr;  // [prompts, width]; a beam at -inf is not read
+/// Beams that compete for the same continuations: consecutive rows of logits, consecutive entries of what is held per
+/// beam, and the slots that their best continuations go to. Groups may share rows.
+struct BeamGroup {
+  std::int64_t first_row = 0;
+  std::int64_t first_beam = 0;
+  std::int64_t beams = 0;  // below 2^31
+  std::int64_t first_slot = 0;
+  std::int64_t slots = 0;
 };
 
-/// [prompts, k], best first; -inf, -1 and -1 past the last.
-struct ContinuationOutputs {
-  std::int64_t k = 0;
-  float* scores = nullptr;
-  std::int32_t* parents = nullptr;  // beams within their prompt
-  std::int32_t* tokens = nullptr;
+/// Noise that continuations are ranked with: of their own, or such that the best of a beam has the beam's priority.
+enum class Noise : std::uint8_t { kNone, kOwn, kOfBeam };
+
+struct Beams {
+  const BeamGroup* groups = nullptr;
+  std::int64_t count = 0;
+  const double* scores = nullptr;      // [beams]; a beam at -inf is not read
+  const double* priorities = nullptr;  // [beams], where the noise is the beam's
+  Noise noise = Noise::kNone;
+  bool renormalize = false;  // log-probabilities of what mask and filters leave, not of all tokens
 };
 
 }  // namespace tokendraw

@@ -19,19 +19,26 @@ from tokendraw._core import (
 )
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
+from tokendraw.hypothesis import Hypothesis
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
+from tokendraw.search import BeamCandidates, BeamSearch, BeamStep, beam_search
 
 __all__ = [
+    "BeamCandidates",
+    "BeamSearch",
+    "BeamStep",
     "Draws",
     "GeneratedToken",
     "Generation",
+    "Hypothesis",
     "InvalidLogitsError",
     "KeptSet",
     "Sampler",
     "SamplingParams",
     "TokenStream",
     "__version__",
+    "beam_search",
     "build_info",
     "draw",
     "filter_logits",

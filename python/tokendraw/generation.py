@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokendraw._core import draw
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.models.base import fill_empty_prompts
-from tokendraw.params import READS_HISTORY, SHARED, SamplingParams
+from tokendraw.params import READS_HISTORY, SamplingParams, columns_of
 from tokendraw.prompts import (
     Prompt,
     as_batch,
@@ -399,7 +399,7 @@ class _Drawing:
         if _is_all(rows, len(self.seeds)):
             return self
         chosen = np.array(rows, dtype=np.intp)
-        columns = {name: values[chosen] for name, values in _columns(self.params).items()}
+        columns = {name: values[chosen] for name, values in columns_of(self.params).items()}
         return dataclasses.replace(
             self,
             params=self.params.replace(**columns),
@@ -583,15 +583,9 @@ def _merged(
         raise TypeError(f"generate() got an unexpected keyword argument {min(unknown)!r}")
     ends = {"eos_token_id": tuple(sorted(eos)) or None}
     merged = (SamplingParams() if params is None else params).replace(**ends, **sampling)
-    for name, values in _columns(merged).items():
+    for name, values in columns_of(merged).items():
         _check_count(name, len(values), count)
     return merged
-
-
-def _columns(params: SamplingParams) -> dict[str, NDArray[Any]]:
-    """Return the parameters that are given per row."""
-    named = params.as_dict().items()
-    return {name: np.asarray(value) for name, value in named if name not in SHARED and np.ndim(value) > 0}
 
 
 def _rows_or_shared(name: str, value: Any, count: int) -> Any:

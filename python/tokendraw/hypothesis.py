@@ -26,6 +26,9 @@ class Hypothesis:
         Whether an end token was reached, rather than the limit of tokens.
     text : str or None
         The text of the tokens without the end token; None where the model has no tokenizer.
+    log_inclusion : float or None
+        Of a stochastic beam search, the log-probability that the tokens lie above the threshold of the
+        sample: an average over sequences weighs each by ``exp(logprob - log_inclusion)``.
 
     Examples
     --------
@@ -40,3 +43,4 @@ class Hypothesis:
     logprobs: list[float]
     finished: bool
     text: str | None = None
+    log_inclusion: float | None = None

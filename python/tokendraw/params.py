@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokendraw._core import _check_filters
 
@@ -297,3 +298,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "top_p_ties": "all",
     },
 }
+
+
+def columns_of(params: SamplingParams) -> dict[str, NDArray[Any]]:
+    """Return the parameters that are given per row."""
+    named = params.as_dict().items()
+    return {name: np.asarray(value) for name, value in named if name not in SHARED and np.ndim(value) > 0}

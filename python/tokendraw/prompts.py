@@ -20,6 +20,7 @@ __all__ = [
     "encode_prompt",
     "end_tokens",
     "integer",
+    "is_one_prompt",
     "listed",
     "token_ids",
     "tokenizer_of",
@@ -32,11 +33,14 @@ def as_batch(prompts: Prompt | Sequence[Prompt]) -> list[Any]:
     """Return a list of prompts; one alone is a batch of one."""
     if isinstance(prompts, bytes):
         raise TypeError("a prompt must be text or token ids, got bytes")
+    return [prompts] if is_one_prompt(prompts) else list(prompts)
+
+
+def is_one_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
+    """Return whether this is one prompt rather than a batch; an empty list is an empty batch."""
     if isinstance(prompts, str):
-        return [prompts]
-    items = list(prompts)
-    is_one = bool(items) and all(not isinstance(item, str) and np.ndim(item) == 0 for item in items)
-    return [items] if is_one else items
+        return True
+    return len(prompts) > 0 and all(not isinstance(item, str) and np.ndim(item) == 0 for item in prompts)
 
 
 def encode_prompt(model: Model[Any], prompt: Prompt, place: int) -> list[int]:
@@ -78,7 +82,7 @@ def integer(name: str, value: Any, *, least: int = 0, limit: int | None = None, 
     if number is None or isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an integer, got {value!r}{where}")
     if number < least or (limit is not None and number >= limit):
-        power = {1 << bits: f"2^{bits}" for bits in (32, 56, 64)}
+        power = {1 << bits: f"2^{bits}" for bits in (24, 31, 32, 56, 64)}
         rule = f">= {least}" if limit is None else f"in [{least}, {power.get(limit, limit)})"
         raise ValueError(f"{name} must be {rule}, got {number}{where}")
     return number

@@ -32,6 +32,7 @@ __all__ = [
     "apply_min_tokens",
     "apply_penalties",
     "apply_temperature",
+    "beam_search",
     "before",
     "descend",
     "draw",
@@ -1441,3 +1442,115 @@ def _continuations(rows: Logits, starts: Floats) -> tuple[Floats, Ints, Ints]:
     values, parents, tokens = (np.concatenate(column) for column in zip(*columns, strict=True))
     ranked = np.argsort(-values, kind="stable")  # equal ones stay as they were listed
     return values[ranked], parents[ranked], tokens[ranked]
+
+
+class _Beam(NamedTuple):
+    """Tokens after the prompt, what they are ranked by, and their log-probability."""
+
+    tokens: tuple[int, ...]
+    score: float
+    logprob: float
+
+
+def beam_search(
+    logits_of: Callable[[list[int]], ArrayLike],
+    prompt: Sequence[int] = (),
+    *,
+    num_beams: int,
+    max_new_tokens: int,
+    eos_token_id: Sequence[int] = (),
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    min_new_tokens: int = 0,
+    no_repeat_ngram_size: int = 0,
+    num_groups: int = 1,
+    diversity_penalty: float = 0.0,
+    length: str = "generated",
+    candidates: int = 0,
+    finishing: str = "top",
+    patience: float = 1.0,
+) -> list[tuple[list[int], float, float]]:
+    """Return tokens, score and log-probability of the hypotheses of a beam search, best first.
+
+    Parameters
+    ----------
+    logits_of : callable
+        The logits [vocab] after a list of tokens, the prompt's first.
+    prompt : sequence of int
+    num_beams, max_new_tokens, eos_token_id, length_penalty, early_stopping, min_new_tokens, \
+    no_repeat_ngram_size, num_groups, diversity_penalty, length, candidates, finishing, patience
+        As for `tokendraw.BeamSearch`.
+
+    Examples
+    --------
+    >>> [best] = beam_search(lambda tokens: np.log([0.1, 0.6, 0.3]), num_beams=1, max_new_tokens=2)
+    >>> best[0], round(np.exp(best[2]), 3)
+    ([1, 1], np.float64(0.36))
+    """
+    width = num_beams // num_groups
+    wanted = width * (candidates or max(2, 1 + len(eos_token_id)))
+    capacity = max(1, int(np.floor(width * patience + 0.5)))
+    live = [[_Beam((), 0.0, 0.0)] for _ in range(num_groups)]
+    finished: list[list[_Beam]] = [[] for _ in range(num_groups)]
+    done = [False] * num_groups
+
+    def factor(generated: int, at_eos: bool) -> float:
+        counted = generated - (at_eos and length != "generated")
+        counted += len(prompt) if length == "sequence_without_eos" else 0
+        return float(max(counted, 1) ** length_penalty)
+
+    def continuations(beam: _Beam, taken: list[int]) -> Iterator[_Beam]:
+        before = [*prompt, *beam.tokens]
+        row = start_row(np.asarray(logits_of(before), dtype=np.float32))
+        forbidden = {*(eos_token_id if len(beam.tokens) < min_new_tokens else ())}
+        if no_repeat_ngram_size:
+            forbidden |= _repeats(before, no_repeat_ngram_size)
+        for token in row.order.tolist():
+            if token not in forbidden:
+                logprob = float(row.logprobs[token])
+                penalty = diversity_penalty * taken.count(token)
+                yield _Beam((*beam.tokens, token), beam.score + logprob - penalty, beam.logprob + logprob)
+
+    def has_enough(group: int, generated: int) -> bool:
+        if len(finished[group]) < capacity or early_stopping == "exhaust":
+            return False
+        if early_stopping is True:
+            return True
+        reach = max_new_tokens if early_stopping == "never" and length_penalty > 0 else generated
+        return live[group][0].score / factor(reach, False) <= finished[group][-1].score
+
+    for generated in range(1, max_new_tokens + 1):
+        taken: list[int] = []
+        for group in range(num_groups):
+            if done[group]:
+                continue
+            found = [new for beam in live[group] for new in continuations(beam, taken)]
+            found = sorted(found, key=lambda new: -new.score)[:wanted]
+            running = []
+            for rank, new in enumerate(found):
+                at_eos = new.tokens[-1] in eos_token_id
+                if not at_eos and generated < max_new_tokens:
+                    running.append(new)
+                elif rank < width or finishing == "all":
+                    ended = new._replace(score=new.score / factor(generated, at_eos))
+                    finished[group] = sorted([*finished[group], ended], key=lambda end: -end.score)[:capacity]
+            if running or finished[group]:
+                live[group] = running[:width]
+            done[group] = not running or has_enough(group, generated)
+            taken += [beam.tokens[-1] for beam in live[group]] if running else []
+
+    def scored(beams: list[list[_Beam]], at_end: bool) -> list[_Beam]:
+        flat = [beam for group in beams for beam in group if beam.tokens]
+        if not at_end:
+            flat = [beam._replace(score=beam.score / factor(len(beam.tokens), False)) for beam in flat]
+        return sorted(flat, key=lambda beam: -beam.score)
+
+    best = [*scored(finished, True), *scored(live, False)][:num_beams]
+    return [(list(beam.tokens), beam.score, beam.logprob) for beam in best]
+
+
+def _repeats(tokens: Sequence[int], size: int) -> set[int]:
+    """Return the tokens that would complete an n-gram that is there already."""
+    last = tuple(tokens[len(tokens) - size + 1 :])
+    grams = [tuple(tokens[begin : begin + size]) for begin in range(len(tokens) - size + 1)]
+    return {gram[-1] for gram in grams if gram[:-1] == last}

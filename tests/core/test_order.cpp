@@ -40,20 +40,20 @@ TEST(before_is_by_score_then_token) {
   CHECK(before({0.0f, 1}, {-0.0f, 2}));
 }
 
-TEST(outranks_is_a_strict_total_order_by_score_beam_logit_and_token) {
+TEST(outranks_is_a_strict_total_order_by_priority_beam_logit_and_token) {
   std::vector<Continuation> all;  // from first to last
   for (const double score : {1e300, 1.0 + 0x1p-52, 1.0, 0.0, -DBL_MAX}) {
     for (const std::int32_t parent : {0, 1, 7}) {
       for (const float logit : {2.0f, 1.0f, -0.0f}) {
-        for (const std::int32_t token : {0, 5, INT32_MAX}) all.push_back({score, logit, parent, token});
+        for (const std::int32_t token : {0, 5, INT32_MAX}) all.push_back({score, 0.0, logit, parent, token});
       }
     }
   }
   for (std::size_t i = 0; i < all.size(); ++i) {
     for (std::size_t j = 0; j < all.size(); ++j) CHECK_EQUAL(outranks(all[i], all[j]), i < j);
   }
-  CHECK(outranks({-0.0, -0.0f, 0, 1}, {0.0, 0.0f, 0, 2}));
-  CHECK(outranks({0.0, 0.0f, 0, 1}, {-0.0, -0.0f, 0, 2}));
+  CHECK(outranks({-0.0, 0.0, -0.0f, 0, 1}, {0.0, 0.0, 0.0f, 0, 2}));
+  CHECK(outranks({0.0, 0.0, 0.0f, 0, 1}, {-0.0, 0.0, -0.0f, 0, 2}));
 }
 
 TEST(cutoffs_keep_a_beginning_of_the_order) {

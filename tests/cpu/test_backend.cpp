@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The backend as other threads see it: concurrent calls, any floating-point mode.
+#include <algorithm>
 #include <atomic>
 #include <cfenv>
 #include <cmath>
@@ -83,14 +84,13 @@ TEST(the_callers_rounding_mode_changes_nothing_and_comes_back) {
 class BeamStep {
  public:
   BeamStep(std::int64_t prompts, std::int64_t width, std::int64_t vocab, std::int64_t k, int threads)
-      : logits_(static_cast<std::size_t>(prompts * width * vocab)), scores(static_cast<std::size_t>(prompts * k)) {
+      : logits_(static_cast<std::size_t>(prompts * width * vocab)), found(static_cast<std::size_t>(prompts * k)) {
     test::Random random(29);
     for (float& logit : logits_) logit = static_cast<float>(random.below(2000)) * 0.01f;
     for (std::int64_t row = 0; row < prompts * width; ++row) {
       beam_scores_.push_back(row / width % 3 == 2 && row % width > 0 ? -HUGE_VAL : random.between(-9.0, 0.0));
     }
-    parents.resize(scores.size());
-    tokens.resize(scores.size());
+    for (std::int64_t i = 0; i < prompts; ++i) groups_.push_back({i * width, i * width, width, i * k, k});
     status.resize(beam_scores_.size());
     request_.logits.data = logits_.data();
     request_.logits.rows = prompts * width;
@@ -98,16 +98,20 @@ class BeamStep {
     request_.logits.leading_shape = {prompts, width};
     request_.logits.leading_strides = {width * vocab, vocab};
     request_.threads = threads;
-    beams_ = {prompts, width, beam_scores_.data()};
-    outputs_ = {k, scores.data(), parents.data(), tokens.data()};
+    beams_.groups = groups_.data();
+    beams_.count = prompts;
+    beams_.scores = beam_scores_.data();
   }
   BeamStep(const BeamStep&) = delete;
   BeamStep& operator=(const BeamStep&) = delete;
 
-  void run() { cpu::backend().top_continuations(request_, beams_, outputs_, status.data()); }
+  void run() { cpu::backend().top_continuations(request_, beams_, found.data(), status.data()); }
 
   bool operator==(const BeamStep& other) const {
-    return Drawn::same(scores, other.scores) && parents == other.parents && tokens == other.tokens &&
+    const auto same = [](const Continuation& a, const Continuation& b) {
+      return a.score == b.score && a.parent == b.parent && a.token == b.token;
+    };
+    return std::equal(found.begin(), found.end(), other.found.begin(), other.found.end(), same) &&
            status == other.status;
   }
 
@@ -116,12 +120,10 @@ class BeamStep {
   std::vector<double> beam_scores_;
   Request request_;
   Beams beams_;
-  ContinuationOutputs outputs_;
+  std::vector<BeamGroup> groups_;
 
  public:
-  std::vector<float> scores;
-  std::vector<std::int32_t> parents;
-  std::vector<std::int32_t> tokens;
+  std::vector<Continuation> found;
   std::vector<RowStatus> status;
 };
 
