@@ -338,9 +338,12 @@ def test_every_sampling_parameter_belongs_to_a_step():
         ("generate x --max 3", ": error: unrecognized arguments: --max 3 (see tokendraw --help)"),
         ("generate x --seed -1", ": error: seed must be in [0, 2^64), got -1"),
         ("generate x --stop=", ": error: a stop string must not be empty"),
-        ("generate x --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft' or"),
+        (
+            "generate x --model none",
+            ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft', 'smollm2' or",
+        ),
         ("generate x --temperature nan", ": error: temperature must be"),
-        ("info --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft' or"),
+        ("info --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft', 'smollm2' or"),
     ],
 )
 def test_error_lines(capsys, arguments, message):

@@ -161,8 +161,14 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> GgufTokenizer | None:
         return None
     if model != "gpt2":
         raise ValueError(f"tokenizer.ggml.model must be 'gpt2' (byte-level BPE), got {model!r}")
-    texts, merges = (metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
-    if texts is None or merges is None:
-        raise ValueError("a tokenizer needs tokenizer.ggml.tokens and tokenizer.ggml.merges, one is missing")
-    kinds = metadata.get("tokenizer.ggml.token_type")
+    texts, merges = _table(metadata, "tokens", str), _table(metadata, "merges", str)
+    kinds = _table(metadata, "token_type", int) if "tokenizer.ggml.token_type" in metadata else None
     return GgufTokenizer(texts, merges, kinds, metadata.get("tokenizer.ggml.pre", _GPT2))
+
+
+def _table(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    values = metadata.get(f"tokenizer.ggml.{name}")
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        named = "strings" if kind is str else "integers"
+        raise ValueError(f"tokenizer.ggml.{name} must be a list of {named}, got {repr(values)[:40]}")
+    return values

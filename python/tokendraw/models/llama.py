@@ -87,7 +87,7 @@ class LlamaWeights(NamedTuple):
     rope_factors: Floats  # [rope_size / 2], by which the frequencies are divided
 
     def check(self, shape: LlamaShape) -> None:
-        """Raise ValueError unless the arrays have the shapes that the numbers ask for."""
+        """Raise ValueError unless the arrays are what the numbers ask for."""
         inner = shape.heads * shape.head_size
         per_layer = {
             "attention_norm": (shape.width,),
@@ -109,8 +109,8 @@ class LlamaWeights(NamedTuple):
         for layer in self.layers:
             found += [(name, getattr(layer, name), size) for name, size in per_layer.items()]
         for name, array, size in found:
-            if array.shape != size:
-                raise ValueError(f"weights {name!r} must have shape {size}, got {array.shape}")
+            if array.shape != size or array.dtype != np.float32:
+                raise ValueError(f"weights {name!r} must be float32 {size}, got {array.dtype} {array.shape}")
 
 
 class _Cache:
@@ -266,7 +266,8 @@ class LlamaModel:
     >>> shape = LlamaShape(layers=0, width=2, heads=1, key_heads=1, head_size=2, feed_width=2, vocab=3,
     ...                    context=8, rope_size=2, rope_base=1e4, epsilon=0.0)
     >>> words = np.array([[1, 1], [1, -1], [-1, 1]], dtype=np.float32)
-    >>> model = LlamaModel(shape, LlamaWeights(words, (), np.ones(2), words, np.ones(1)))
+    >>> ones = np.ones(2, dtype=np.float32)
+    >>> model = LlamaModel(shape, LlamaWeights(words, (), ones, words, ones[:1]))
     >>> state, logits = model.start([[0], [0, 1]])
     >>> logits
     array([[ 2.,  0.,  0.],
@@ -571,7 +572,7 @@ def read_llama(path: str | os.PathLike[str]) -> LlamaModel:
     tokenizer = read_tokenizer(metadata)
     bos, eos = (_integer(file, f"tokenizer.ggml.{name}_token_id", None, least=0) for name in ("bos", "eos"))
     by_default = metadata.get("tokenizer.ggml.pre") in _BEGINS_WITH_BOS
-    begins_with_bos = metadata.get("tokenizer.ggml.add_bos_token", by_default) and bos is not None
+    begins_with_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", by_default)) and bos is not None
     facts = {name: value for name, value in metadata.items() if not isinstance(value, list)}
     return LlamaModel(shape, _weights_of(file, shape), tokenizer, bos, eos, begins_with_bos, facts)
 
