@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network against a forward pass over the whole text in float64, and states as values."""
 
+import copy
 import dataclasses
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,11 @@ class TestInterface:
         for place, (row, token) in enumerate(zip(rows, [9, 8, 7, 6], strict=True)):
             close(stepped[place], after(model, [*PROMPTS[row], token]))
 
+    def test_all_rows_in_order_are_the_same_state(self, model: LlamaModel) -> None:
+        state, _ = model.start(PROMPTS)
+        assert model.select(state, [0, 1, 2, 3]) is state
+        assert len(model.select(state, [0, 1, 2])) == 3
+
     def test_extend_equals_steps_wherever_the_gaps_are(self, model: LlamaModel) -> None:
         tokens = np.array([[10, 20, 30], [-1, 5, -1], [7, -1, 8], [-1, -1, -1]])
         states, logits = model.extend(model.start(PROMPTS)[0], tokens)
@@ -189,6 +196,12 @@ class TestStatesAreValues:
             state.lengths[0] = 5
         with pytest.raises(dataclasses.FrozenInstanceError):
             state.lengths = state.lengths  # type: ignore[misc]
+
+    def test_states_can_be_copied_and_pickled(self, model: LlamaModel) -> None:
+        state, _ = model.start([[1, 2], [3]])
+        _, wanted = model.step(state, [4, 5])
+        for copied in (copy.deepcopy(state), pickle.loads(pickle.dumps(state))):
+            np.testing.assert_array_equal(model.step(copied, [4, 5])[1], wanted)
 
     def test_logits_belong_to_the_caller(self, model: LlamaModel) -> None:
         state, logits = model.start([[1]])

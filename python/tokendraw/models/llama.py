@@ -113,6 +113,10 @@ class LlamaWeights(NamedTuple):
                 raise ValueError(f"weights {name!r} must be float32 {size}, got {array.dtype} {array.shape}")
 
 
+# One for all caches: it is held for a comparison, and states can be copied and pickled without it.
+_CLAIMING = threading.Lock()
+
+
 class _Cache:
     """Keys and values of a batch: a buffer that only grows, shared by all states that are beginnings of it.
 
@@ -125,7 +129,6 @@ class _Cache:
         self.keys: Floats = np.zeros((layers, rows, heads, places, size), dtype=np.float32)
         self.values: Floats = np.zeros_like(self.keys)
         self._ends: Integers = np.zeros(rows, dtype=np.int64)
-        self._lock = threading.Lock()
 
     @property
     def places(self) -> int:
@@ -134,7 +137,7 @@ class _Cache:
 
     def claim(self, begins: Integers, ends: Integers) -> bool:
         """Take the places [begins, ends) of each row; False if they are not free, or not there."""
-        with self._lock:
+        with _CLAIMING:
             if ends.max(initial=0) > self.places or not np.array_equal(begins, self._ends):
                 return False
             self._ends = ends
@@ -192,8 +195,8 @@ class _Piece(NamedTuple):
         reads = tokens >= 0
         positions = begins[:, np.newaxis] + np.cumsum(reads, axis=1) - 1
         slots = int(positions.max(initial=-1)) + 1
-        # A place without a token sees the first slot, as softmax must see something.
-        hidden = np.arange(slots) > np.maximum(positions, 0)[..., np.newaxis]
+        # Every row has read something by now, so every softmax sees something, in places without a token too.
+        hidden = np.arange(slots) > positions[..., np.newaxis]
         unseen = hidden[:, np.newaxis, np.newaxis] if hidden.any() else None
         return cls(reads, tokens[reads], np.nonzero(reads)[0], positions[reads], slots, unseen)
 
