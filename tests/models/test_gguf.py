@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.models.tiny_llama import METADATA, VOCAB, expected_logits, gguf, random_tensors, write_gguf
 from tokendraw.models import load
 from tokendraw.models.gguf import read_gguf
-from tokendraw.models.llama import LlamaModel, read_llama
+from tokendraw.models.gguf_llama import read_llama
+from tokendraw.models.llama import LlamaModel
 
 PLAIN = ["F32", "F16", "BF16"]
 BLOCKS_OF_32 = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import tokendraw as td
 from tests.models.tiny_llama import METADATA, VOCAB, expected_logits, random_tensors, write_gguf
 from tokendraw.models.base import Model, complete
-from tokendraw.models.llama import LlamaModel, LlamaShape, LlamaState, LlamaWeights, read_llama
+from tokendraw.models.gguf_llama import read_llama
+from tokendraw.models.llama import LlamaModel, LlamaShape, LlamaState, LlamaWeights
 
 PROMPTS = [[3, 1, 4], [1], [5, 9, 2, 6, 5, 3, 5], [8, 9]]
 

@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, overload
 
+from tokendraw.models.gguf_llama import read_llama
 from tokendraw.models.kjv import GruModel, read_model
-from tokendraw.models.llama import LlamaModel, read_llama
+from tokendraw.models.llama import LlamaModel
 
 __all__ = ["EMBEDDED", "load"]
 
