@@ -167,7 +167,10 @@ def _add_generate(commands: Any) -> None:
 
 def _add_model(parser: Any) -> None:
     parser.add_argument(
-        "--model", default="kjv", metavar="NAME", help="an embedded model or a file (default kjv)"
+        "--model",
+        default="kjv",
+        metavar="NAME",
+        help="a model: kjv, kjv-backward, smollm2 or a file (default kjv)",
     )
 
 
@@ -495,7 +498,7 @@ def _model_summary(name: str) -> str:
 
     model = load(name)
     facts = [f"{name}: {model.direction}", f"{model.vocab_size} tokens"]
-    facts.append(f"{sum(array.size for array in model.weights):,} parameters")
+    facts.append(f"{model.parameter_count:,} parameters")
     if "bits_per_byte" in model.metadata:
         facts.append(f"{model.metadata['bits_per_byte']:.4f} bits per byte of held-out text")
     return ", ".join(facts)

@@ -338,9 +338,12 @@ def test_every_sampling_parameter_belongs_to_a_step():
         ("generate x --max 3", ": error: unrecognized arguments: --max 3 (see tokendraw --help)"),
         ("generate x --seed -1", ": error: seed must be in [0, 2^64), got -1"),
         ("generate x --stop=", ": error: a stop string must not be empty"),
-        ("generate x --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft' or"),
+        (
+            "generate x --model none",
+            ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft', 'smollm2' or",
+        ),
         ("generate x --temperature nan", ": error: temperature must be"),
-        ("info --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft' or"),
+        ("info --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft', 'smollm2' or"),
     ],
 )
 def test_error_lines(capsys, arguments, message):
@@ -353,3 +356,34 @@ def test_error_lines(capsys, arguments, message):
     assert captured.err.startswith("tokendraw" + message)
     assert captured.err.endswith("\n")
     assert captured.err.count("\n") == 1
+
+
+# --- A model from a file -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def llama(tmp_path):
+    """A random Llama over bytes, without an end token."""
+    pytest.importorskip("tokenizers", reason='tokenizers is not installed: pip install "tokendraw[gguf]"')
+    tiny = pytest.importorskip("tests.models.tiny_llama", reason='pip install "tokendraw[gguf]"')
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    tables = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [*map(chr, shown), *(chr(256 + place) for place in range(68))],
+        "tokenizer.ggml.merges": ["h e"],
+    }
+    tables["tokenizer.ggml.tokens"].append("he")
+    return str(tiny.write_gguf(tmp_path / "tiny.gguf", tiny.random_tensors(257), tiny.METADATA | tables))
+
+
+def test_a_file_is_a_model(capsys, llama):
+    arguments = ["--model", llama, "--max-new-tokens", "6", "--seed", "3", "--temperature", "0.8"]
+    printed = output_of(capsys, "generate", "the hen", *arguments)
+    model = td.models.load(llama)
+    [expected] = td.generate(model, "the hen", max_new_tokens=6, seed=3, temperature=0.8, top_p=0.95)
+    assert printed == f"the hen{expected.text}\n"
+    assert output_of(capsys, "generate", "the hen", *arguments, "--ignore-eos") == printed
+    shown = output_of(capsys, "generate", "the hen", *arguments, "--show")
+    assert len(re.findall(r"^\d+\. ", shown, re.MULTILINE)) == 6
+    summary = f"{llama}: forward, 257 tokens, {model.parameter_count:,} parameters"
+    assert summary in output_of(capsys, "info", "--model", llama)

@@ -93,7 +93,7 @@ def test_backends_check_nothing(room):
 # ---- Python ----
 
 PUBLIC_ONLY = ("models/", "lab/")
-OPTIONAL = {"torch", "jax", "rich", "transformers", "scipy", "ml_dtypes"}
+OPTIONAL = {"torch", "jax", "rich", "transformers", "scipy", "ml_dtypes", "gguf", "tokenizers"}
 STANDARD_AND_NUMPY = {
     "numpy",
     "collections",

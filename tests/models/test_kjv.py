@@ -216,11 +216,10 @@ class TestFiles:
         assert np.isfinite(load(tmp_path / "a.npz").start([[3]])[1]).all()
 
     def test_unknown_name(self) -> None:
-        message = (
-            "^model must be 'kjv', 'kjv-backward', 'kjv-draft' or the path of an .npz file, got 'smollm2'$"
-        )
+        known = "'kjv', 'kjv-backward', 'kjv-draft', 'smollm2'"
+        message = f"^model must be {known} or the path of an .npz or .gguf file, got 'smollm3'$"
         with pytest.raises(ValueError, match=message):
-            load("smollm2")
+            load("smollm3")
 
     @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04broken"])
     def test_other_files(self, tmp_path: Path, content: bytes) -> None:

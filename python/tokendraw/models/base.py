@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, runtime_ch
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CompleteModel", "Model", "Tokenizer", "complete", "fill_empty_prompts"]
+__all__ = ["CompleteModel", "Model", "Tokenizer", "complete", "fill_empty_prompts", "integers"]
 
 State = TypeVar("State")
 
@@ -108,6 +108,48 @@ def fill_empty_prompts(model: Model[Any], prompts: Sequence[Sequence[int]]) -> l
         if len(prompt) == 0 and first is None:
             raise ValueError(f"a prompt must not be empty for a model without bos_token_id (row {row})")
     return [[int(token) for token in prompt] or [cast(int, first)] for prompt in prompts]
+
+
+def integers(values: npt.ArrayLike, what: str, lowest: int, end: int) -> npt.NDArray[np.int64]:
+    """Return an array of integers that must lie in [lowest, end).
+
+    Parameters
+    ----------
+    values : array_like of int
+        The integers, of any shape.
+    what : str
+        What they are, for messages.
+    lowest, end : int
+        The bounds.
+
+    Returns
+    -------
+    ndarray, int64
+        The same integers.
+
+    Raises
+    ------
+    TypeError
+        If they are no integers.
+    ValueError
+        If one is out of bounds.
+
+    Examples
+    --------
+    >>> integers([[1, 5]], "token ids", 0, 5)
+    Traceback (most recent call last):
+      ...
+    ValueError: token ids must be in [0, 5), got 5
+    """
+    array = np.asarray(values)
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, got {array.dtype}")
+    wrong = array[(array < lowest) | (array >= end)]
+    if wrong.size:
+        raise ValueError(f"{what} must be in [{lowest}, {end}), got {wrong.flat[0]}")
+    return array.astype(np.int64)
 
 
 def complete(model: Model[Any]) -> CompleteModel[Any]:

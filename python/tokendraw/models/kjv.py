@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from tokendraw.models.base import integers
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
 
 __all__ = ["GruModel", "GruState", "GruWeights", "read_model", "write_model"]
@@ -78,22 +79,9 @@ class GruState:
         return len(self.hidden)
 
 
-def _integers(values: npt.ArrayLike, what: str, lowest: int, end: int) -> Integers:
-    """Return an array of integers that must lie in [lowest, end)."""
-    array = np.asarray(values)
-    if array.size == 0:
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{what} must be integers, got {array.dtype}")
-    wrong = array[(array < lowest) | (array >= end)]
-    if wrong.size:
-        raise ValueError(f"{what} must be in [{lowest}, {end}), got {wrong.flat[0]}")
-    return array.astype(np.int64)
-
-
 def _padded(prompts: Sequence[Sequence[int]], vocab_size: int) -> Integers:
     """Return prompts without a first separator as one array [rows, longest], padded with -1."""
-    arrays = [_integers(prompt, "token ids", 0, vocab_size) for prompt in prompts]
+    arrays = [integers(prompt, "token ids", 0, vocab_size) for prompt in prompts]
     if any(array.ndim != 1 for array in arrays):
         raise ValueError("prompts must be a list with one list of token ids per row")
     arrays = [array[1:] if array.size and array[0] == SEPARATOR else array for array in arrays]
@@ -178,6 +166,11 @@ class GruModel:
         """Whether the model predicts the next token ("forward") or the previous one ("backward")."""
         return "backward" if self.tokenizer.right_to_left else "forward"
 
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the model has learned."""
+        return sum(array.size for array in self.weights)
+
     def _advance(self, hidden: Floats, tokens: Integers) -> Floats:
         """Return the hidden values after one more token per row."""
         units = self._units
@@ -243,7 +236,7 @@ class GruModel:
         logits : ndarray, float32 [rows, vocab]
             Scores of the next token.
         """
-        ids = _integers(tokens, "token ids", 0, self.vocab_size)
+        ids = integers(tokens, "token ids", 0, self.vocab_size)
         if ids.shape != (len(state),):
             raise ValueError(f"tokens must have shape {(len(state),)}, one per row, got {ids.shape}")
         hidden = self._advance(state.hidden, ids)
@@ -264,7 +257,7 @@ class GruModel:
         GruState
             A state with as many rows as indices were given.
         """
-        indices = _integers(rows, "rows", 0, len(state)).reshape(-1)
+        indices = integers(rows, "rows", 0, len(state)).reshape(-1)
         return GruState(state.hidden[indices])
 
     def extend(self, state: GruState, tokens: npt.ArrayLike) -> tuple[list[GruState], Floats]:
@@ -284,7 +277,7 @@ class GruModel:
         logits : ndarray, float32 [rows, n, vocab]
             Scores of the token after each token; zeros where the token is -1.
         """
-        ids = _integers(tokens, "token ids", -1, self.vocab_size)
+        ids = integers(tokens, "token ids", -1, self.vocab_size)
         if ids.ndim != 2 or len(ids) != len(state):
             raise ValueError(f"tokens must have shape ({len(state)}, n), got {ids.shape}")
         states = [state]

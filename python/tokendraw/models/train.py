@@ -407,7 +407,10 @@ def _train_file(options: argparse.Namespace) -> None:
 def _evaluate_file(options: argparse.Namespace) -> None:
     _, held_out = split_documents(read_documents(options.evaluate))
     for name in options.model or EMBEDDED:
-        _print_score(name, load(name), held_out)
+        model = load(name)
+        if not isinstance(model, GruModel):
+            raise ValueError(f"--model must be a model of the kind that is trained here, got {name!r}")
+        _print_score(name, model, held_out)
 
 
 def _print_score(name: str, model: GruModel, documents: Sequence[str]) -> float:
