@@ -21,6 +21,7 @@ from tokendraw.errors import InvalidLogitsError
 from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
+from tokendraw.tree import SearchTree
 
 __all__ = [
     "Draws",
@@ -30,6 +31,7 @@ __all__ = [
     "KeptSet",
     "Sampler",
     "SamplingParams",
+    "SearchTree",
     "TokenStream",
     "__version__",
     "build_info",
