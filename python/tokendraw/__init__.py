@@ -23,6 +23,7 @@ from tokendraw.hypothesis import Hypothesis
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
 from tokendraw.search import BeamCandidates, BeamSearch, BeamStep, beam_search
+from tokendraw.tree import SearchTree
 
 __all__ = [
     "BeamCandidates",
@@ -36,6 +37,7 @@ __all__ = [
     "KeptSet",
     "Sampler",
     "SamplingParams",
+    "SearchTree",
     "TokenStream",
     "__version__",
     "beam_search",

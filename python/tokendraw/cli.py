@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `tokendraw generate`, `tokendraw bench` and `tokendraw info`.
+"""The command line: `tokendraw generate`, `tokendraw beam`, `tokendraw bench` and `tokendraw info`.
 
 What is slow to import is imported by the command that needs it.
 """
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from tokendraw.generation import GeneratedToken
+    from tokendraw.hypothesis import Hypothesis
 
 __all__ = ["main"]
 
@@ -54,6 +55,8 @@ _STEPS = {
 }
 """The steps, in the order in which they run, and the parameters of each."""
 
+_EARLY_STOPPING: dict[str, Any] = {"false": False, "true": True, "never": "never"}
+
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 
 _EXAMPLES = r"""
@@ -64,6 +67,7 @@ examples:
   tokendraw generate "Blessed are the" --max-new-tokens 5 --show
   tokendraw generate --model kjv-backward " for ever and ever."
   echo "And it came to pass" | tokendraw generate -
+  tokendraw beam "In the beginning" --num-beams 4 --tree beam.svg
 """
 
 
@@ -124,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="command", required=True, parser_class=_Parser)
     _add_generate(commands)
+    _add_beam(commands)
     _add_bench(commands)
     _add_info(commands)
     return parser
@@ -146,11 +151,8 @@ def _add_generate(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=_generate)
-    parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
-    _add_model(parser)
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=128, metavar="N", help="stop after N tokens (default 128)"
-    )
+    _add_prompt(parser)
+    _add_max_new_tokens(parser, 128)
     parser.add_argument("--samples", type=_positive, default=1, metavar="N", help="write N texts (default 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same text (default: a new one)")
     parser.add_argument(
@@ -163,6 +165,21 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument("--ignore-eos", action="store_true", help="never draw the token that ends a text")
     _add_sampling(parser.add_argument_group("sampling"))
     _add_output(parser.add_argument_group("output"))
+
+
+def _add_prompt(parser: Any) -> None:
+    parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
+    _add_model(parser)
+
+
+def _add_max_new_tokens(parser: Any, default: int) -> None:
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"stop after N tokens (default {default})",
+    )
 
 
 def _add_model(parser: Any) -> None:
@@ -190,8 +207,12 @@ def _add_sampling(group: Any) -> None:
             )
 
 
-def _add_output(group: Any) -> None:
+def _add_no_echo(group: Any) -> None:
     group.add_argument("--no-echo", action="store_true", help="print what is new, without the prompt")
+
+
+def _add_output(group: Any) -> None:
+    _add_no_echo(group)
     either = group.add_mutually_exclusive_group()
     either.add_argument("--color", action="store_true", help="shade each token by its probability")
     either.add_argument(
@@ -204,6 +225,40 @@ def _add_output(group: Any) -> None:
         metavar="N",
         help="how many candidates --show prints (default 8)",
     )
+
+
+def _add_beam(commands: Any) -> None:
+    parser = commands.add_parser(
+        "beam",
+        help="search for a probable continuation",
+        description="Continue a text with what beam search finds most probable.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_beam)
+    _add_prompt(parser)
+    parser.add_argument(
+        "--num-beams", type=_positive, default=4, metavar="N", help="hypotheses kept at each step (default 4)"
+    )
+    _add_max_new_tokens(parser, 30)
+    parser.add_argument(
+        "--num-return", type=_positive, default=1, metavar="N", help="write the N best texts (default 1)"
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="rank by log-probability / length^X: 0 for the most probable, more for longer (default 1.0)",
+    )
+    parser.add_argument(
+        "--early-stopping",
+        choices=_EARLY_STOPPING,
+        default="false",
+        help="stop when there are as many finished texts as beams (true), when better ones are unlikely "
+        "(false, the default), or when there can be none (never)",
+    )
+    _add_no_echo(parser)
+    parser.add_argument("--tree", metavar="FILE", help="draw what was searched, as SVG")
 
 
 def _add_bench(commands: Any) -> None:
@@ -472,6 +527,42 @@ def _stages(filters: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         values |= {name: getattr(filters["params"], name) for name in names}
         stages.append((step, {"mask": filters["mask"], "params": SamplingParams(**values)}))
     return stages
+
+
+# --- beam --------------------------------------------------------------------------------------------------
+
+
+def _beam(options: argparse.Namespace) -> None:
+    from tokendraw.models import load
+    from tokendraw.search import beam_search
+    from tokendraw.tree import SearchTree
+
+    prompt = _read_prompt(options.prompt)
+    model = load(options.model)
+    tree = SearchTree(model.tokenizer) if options.tree else None
+    found = beam_search(
+        model,
+        prompt,
+        num_beams=options.num_beams,
+        max_new_tokens=options.max_new_tokens,
+        length_penalty=options.length_penalty,
+        early_stopping=_EARLY_STOPPING[options.early_stopping],
+        num_return=options.num_return,
+        tree=tree,
+    )
+    _write_hypotheses(found, model, "" if options.no_echo else prompt)
+    if tree is not None:
+        tree.save(options.tree, title=prompt)
+
+
+def _write_hypotheses(found: Sequence[Hypothesis], model: Any, prompt: str) -> None:
+    leftward = getattr(model.tokenizer, "right_to_left", False)
+    for place, one in enumerate(found, 1):
+        if len(found) > 1:
+            ranked = f"score {one.score:.4f}, log-probability {one.logprob:.4f}"
+            _write("\n" * (place > 1) + f"--- {place} of {len(found)}: {ranked} ---\n")
+        text = one.text or ""
+        _write((text + prompt if leftward else prompt + text) + "\n")
 
 
 # --- info --------------------------------------------------------------------------------------------------

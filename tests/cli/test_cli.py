@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import types
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -320,6 +321,75 @@ def test_every_sampling_parameter_belongs_to_a_step():
     assert named | {"steps"} == {field.name for field in dataclasses.fields(td.SamplingParams)}
 
 
+# --- beam --------------------------------------------------------------------------------------------------
+
+
+def searched(capsys, *arguments):
+    return output_of(capsys, "beam", PROMPT, "--max-new-tokens", "8", *arguments)
+
+
+def test_beam_prints_the_best_hypothesis(capsys):
+    [expected] = td.beam_search(embedded("kjv"), PROMPT, num_beams=4, max_new_tokens=8)
+    assert searched(capsys) == PROMPT + expected.text + "\n"
+    assert searched(capsys, "--no-echo") == expected.text + "\n"
+
+
+def test_beam_options_reach_the_search(capsys):
+    for name, early_stopping in {"false": False, "true": True, "never": "never"}.items():
+        expected = td.beam_search(
+            embedded("kjv"),
+            "Amen.",
+            num_beams=3,
+            max_new_tokens=5,
+            length_penalty=0.5,
+            early_stopping=early_stopping,
+            num_return=2,
+        )
+        options = [
+            "--num-beams",
+            "3",
+            "--length-penalty",
+            "0.5",
+            "--early-stopping",
+            name,
+            "--num-return",
+            "2",
+        ]
+        blocks = [
+            f"--- {place} of 2: score {one.score:.4f}, log-probability {one.logprob:.4f} ---\n"
+            f"Amen.{one.text}\n"
+            for place, one in enumerate(expected, 1)
+        ]
+        assert output_of(capsys, "beam", "Amen.", "--max-new-tokens", "5", *options) == "\n".join(blocks)
+
+
+def test_beam_draws_its_tree(capsys, tmp_path):
+    found = searched(capsys, "--tree", str(tmp_path / "tree.svg"), "--no-echo")
+    document = ElementTree.parse(tmp_path / "tree.svg").getroot()
+    assert document[0].text == PROMPT
+    nodes = [element for element in document.iter() if element.get("class", "").startswith("node ")]
+    best = [node for node in nodes if "best" in node.get("class").split()]
+    kept = [node for node in nodes if "kept" in node.get("class").split()]
+    assert len(best) == 8
+    assert len(kept) >= 7 * 4
+    assert len(nodes) > len(kept)
+    tooltip = best[-1][0].text
+    assert tooltip.splitlines()[-1] == found.removesuffix("\n").replace("\n", "↵"), "the whole text"
+
+
+def test_beam_searches_from_right_to_left(capsys):
+    out = output_of(capsys, "beam", " the earth.", "--model", "kjv-backward", "--max-new-tokens", "5")
+    assert out.endswith(" the earth.\n")
+    assert len(out) > len(" the earth.\n")
+
+
+def test_a_tree_that_cannot_be_written_is_an_error(tmp_path):
+    path = tmp_path / "nowhere" / "tree.svg"
+    code, out, err = run("beam", PROMPT, "--max-new-tokens", "3", "--tree", str(path))
+    assert (code, out.startswith(PROMPT)) == (2, True)
+    assert err == f"tokendraw: error: [Errno 2] No such file or directory: '{path}'\n"
+
+
 # --- Errors ------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +414,13 @@ def test_every_sampling_parameter_belongs_to_a_step():
         ),
         ("generate x --temperature nan", ": error: temperature must be"),
         ("info --model none", ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft', 'smollm2' or"),
+        ("beam x --num-beams 0", " beam: error: argument --num-beams: must be a whole number >= 1, got 0"),
+        ("beam x --early-stopping no", " beam: error: argument --early-stopping: invalid choice: 'no'"),
+        ("beam x --max-new-tokens -1", ": error: max_new_tokens must be"),
+        (
+            "beam x --model none",
+            ": error: model must be 'kjv', 'kjv-backward', 'kjv-draft', 'smollm2' or",
+        ),
     ],
 )
 def test_error_lines(capsys, arguments, message):
