@@ -114,8 +114,9 @@ void fill_randomness(const BeamSearch& search, ParsedRequest& parsed) {
   randomness.stream_is_row = false;
 }
 
-/// The tokens before every row.
+/// The tokens before every row, where a penalty asks for them.
 void fill_history(const BeamSearch& search, ParsedRequest& parsed) {
+  if (!reads_history(parsed.request.penalties)) return;
   std::vector<std::int64_t>& lengths = parsed.integers.emplace_back();
   parsed.history_offsets.assign(1, 0);
   for (std::int64_t row = 0; row < search.rows(); ++row) {

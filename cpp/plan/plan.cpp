@@ -205,6 +205,13 @@ StepOrder parse_steps(const std::vector<std::string>& names) {
   return order;
 }
 
+bool reads_history(const PenaltyParams& penalties) {
+  const auto zero = [](double x) { return !(x < 0.0 || x > 0.0); };
+  const auto one = [](double x) { return !(x < 1.0 || x > 1.0); };
+  return is_used(penalties.repetition, one) || is_used(penalties.frequency, zero) ||
+         is_used(penalties.presence, zero) || is_used(penalties.dry_multiplier, zero);
+}
+
 bool is_random_before_the_draw(const FilterParams& params) {
   return is_used(params.xtc_probability, [](double p) { return p <= 0.0 || p >= 1.0; });
 }

@@ -22,6 +22,9 @@ void check_token(const char* name, std::int64_t token, std::int64_t vocab, const
 /// The same of every token that a penalty names; and no prompt may have a negative length.
 void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t vocab);
 
+/// Whether a penalty depends on the tokens before a row.
+bool reads_history(const PenaltyParams& penalties);
+
 /// The order that `names` spell; mask, bias and penalties may stand first. Throws where a name is unknown or repeated.
 StepOrder parse_steps(const std::vector<std::string>& names);
 

@@ -494,7 +494,7 @@ def beam_search(
     if batch:
         loop.run(batch, on_step)
     found = [[_with_text(model, each, ends) for each in best] for best in search.finish(num_return)]
-    loop.mark_best(found)
+    loop.mark_finished()
     return found[0] if is_one else found
 
 
@@ -536,9 +536,9 @@ class _Loop:
             state, logits = self._model.step(self._model.select(state, step.parents), step.tokens)
             check_logits(logits, len(step.tokens))
 
-    def mark_best(self, found: Sequence[Sequence[Hypothesis]]) -> None:
+    def mark_finished(self) -> None:
         if self._record is not None:
-            self._record.mark(found[0])
+            self._record.mark(self._search.finish()[0])
 
     def _step(self, state: Any, logits: Any) -> BeamStep:
         rows = self._search.row_prompts
