@@ -17,22 +17,32 @@ from tokendraw._core import (
     top_continuations,
     top_k,
 )
+from tokendraw.best_first import Search, SearchProgress, best_first_search
+from tokendraw.choices import Choice, TokenTrie, choose
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
+from tokendraw.hypothesis import Hypothesis
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
 
 __all__ = [
+    "Choice",
     "Draws",
     "GeneratedToken",
     "Generation",
+    "Hypothesis",
     "InvalidLogitsError",
     "KeptSet",
     "Sampler",
     "SamplingParams",
+    "Search",
+    "SearchProgress",
     "TokenStream",
+    "TokenTrie",
     "__version__",
+    "best_first_search",
     "build_info",
+    "choose",
     "draw",
     "filter_logits",
     "generate",
