@@ -9,6 +9,7 @@ namespace tokendraw::search {
 namespace {
 
 constexpr double kNever = -HUGE_VAL;
+constexpr std::int64_t kNoNode = -1;
 
 }  // namespace
 
@@ -29,7 +30,14 @@ BestFirst::BestFirst(BestFirstParams params)
 void BestFirst::next(std::int64_t count, std::vector<Reading>& readings) {
   readings.clear();
   const auto wanted = static_cast<std::size_t>(count);
-  if (found_.empty() && at(dive_).bound > kNever && !at(dive_).waiting) take(dive_, readings);
+  if (dive_ != kNoNode && at(dive_).bound > kNever && at(dive_).taken == 0) {
+    take(dive_, readings);
+    if (!readings.empty()) {
+      dive_ = readings.front().node;
+      return;
+    }
+  }
+  dive_ = kNoNode;
   while (readings.size() < wanted) {
     discard_outdated();
     if (heap_.empty()) break;
@@ -42,7 +50,6 @@ void BestFirst::next(std::int64_t count, std::vector<Reading>& readings) {
       at(top.node).bound = kNever;
     }
   }
-  if (found_.empty() && !readings.empty()) dive_ = readings.front().node;
 }
 
 void BestFirst::expand(std::int64_t node, const std::int32_t* tokens, const float* logprobs, std::int64_t count,

@@ -44,9 +44,8 @@ class BestFirst {
  public:
   explicit BestFirst(BestFirstParams params);
 
-  /// Takes out at most `count` readings, the most promising first; none where nothing can change the result. Until
-  /// there is a completion, the first reading goes on where the last one went: the greedy path costs little, and a
-  /// search that is stopped has something to show.
+  /// Takes out at most `count` readings, the most promising first; none where nothing can change the result. It begins
+  /// with the greedy path, one reading at a time: that costs little, and a search that is stopped has something to show.
   void next(std::int64_t count, std::vector<Reading>& readings);
 
   /// The first `count` candidates of a node that `next` gave, in the total order; `more`: the row has others. One at
@@ -139,7 +138,7 @@ class BestFirst {
   std::vector<Entry> heap_;
   std::vector<Completion> found_;  // a heap with the worst on top
   std::vector<std::int64_t> waiting_;
-  std::int64_t dive_ = 0;
+  std::int64_t dive_ = 0;  // the end of the greedy path so far, while that is being read
   double left_out_;  // the best score of what was left out because it cannot enter
   double dropped_;   // and of what might enter
 };

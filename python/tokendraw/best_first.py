@@ -111,8 +111,8 @@ def best_first_search(
     A completion ends with an end token, or has `max_new_tokens` tokens. The log-probability of a sequence
     only falls as it grows, so a beginning that has fallen below the best completion cannot lead to a better
     one: the search always reads the beginnings that still could, the most probable ones first, and is done
-    when there are none. The first thing it reads is the greedy path, so what it returns is never worse than
-    the greedy completion, however early it is stopped.
+    when there are none. The first thing it reads is the greedy path, so that with any budget of at least
+    `max_new_tokens` it returns something, and nothing worse than the greedy completion.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ def best_first_search(
         How many states of the model to keep, beside that of the prompt. Where one was dropped that is needed
         after all, the model reads its tokens again.
     batch_size : int, default 16
-        The most rows that the model reads at once. More may take a few expansions more; the result is the
-        same as far as the model's logits are, unless `max_expansions` is reached.
+        The most rows that the model reads at once, after the greedy path. More may take a few expansions
+        more; the result is the same as far as the model's logits are, unless `max_expansions` is reached.
     candidates : int, default 32
         How many tokens of a row are listed at first. Where the others come into question the row is read
         again, and twice as many are listed.
@@ -177,9 +177,9 @@ def best_first_search(
     --------
     >>> import tokendraw as td
     >>> model = td.models.load("kjv")
-    >>> found = td.best_first_search(model, "In the beginning God", max_new_tokens=4, num_return=2)
+    >>> found = td.best_first_search(model, "And the LORD spake unto", max_new_tokens=3, num_return=2)
     >>> [hypothesis.text for hypothesis in found], found.proved
-    ([' said unto them', ' created the heaven'], True)
+    ([' Moses, saying', ' Moses and unto'], True)
 
     A budget leaves a bound in place of a proof:
 
@@ -255,12 +255,13 @@ def _read(
         paths = [heap.path(reading.node)[1] for reading in group]
         found = rows.candidates(logits, paths, group)
         valid = [row for row, is_valid in enumerate(found.valid) if is_valid]
-        heap.expand(
-            [group[row].node for row in valid],
-            np.ascontiguousarray(found.tokens[valid]),
-            np.ascontiguousarray(found.logprobs[valid]),
-            [found.more[row] for row in valid],
-        )
+        if valid:
+            heap.expand(
+                [group[row].node for row in valid],
+                np.ascontiguousarray(found.tokens[valid]),
+                np.ascontiguousarray(found.logprobs[valid]),
+                [found.more[row] for row in valid],
+            )
         if len(valid) < len(group):
             error = rows.error(logits, paths, group)
             for row in set(range(len(group))).difference(valid):
@@ -340,9 +341,7 @@ class _States:
         nodes = list(self._kept)
         promises = np.array(self._heap.promises(nodes), dtype=np.float64)
         best = np.argsort(-promises, kind="stable")[: self._limit - self._limit // 4]
-        self._kept = {
-            nodes[place]: self._kept[nodes[place]] for place in best if promises[place] > -math.inf
-        }
+        self._kept = {nodes[place]: self._kept[nodes[place]] for place in best if promises[place] > -math.inf}
 
 
 # --- From logits to candidates -----------------------------------------------------------------------------

@@ -285,7 +285,7 @@ def choose(
     >>> model = td.models.load("kjv")
     >>> choice = td.choose(model, "And God said, Let there be", [" light", " darkness", " a firmament"])
     >>> choice.index, choice.option, [round(logprob, 1) for logprob in choice.logprobs]
-    (0, ' light', [0, 0, 0])
+    (0, ' light', [-5.5, -8.0, -11.1])
     >>> td.choose(model, "In the beginning God created the", ["earth", "heaven"], delimiter=" ").option
     'earth'
     """
@@ -382,9 +382,12 @@ class _Question:
         for place, option in enumerate(options):
             if len(option) == 0:
                 raise ValueError(f"an option must not be empty (option {place}){where}")
-        alone = encode_prompt(model, prompt, 0)
+        is_empty = isinstance(prompt, str) and prompt == ""
+        alone = [] if is_empty else encode_prompt(model, prompt, 0)
         if isinstance(prompt, str) and all(isinstance(option, str) for option in options):
-            joined = _joined(model, prompt, alone, [delimiter + option for option in options])
+            joined = _joined(
+                model, prompt, alone, [_delimited(model, option, delimiter) for option in options]
+            )
             if joined is not None:
                 return cls(model, options, *joined)
         tokens = [_option_tokens(model, option, delimiter, place) for place, option in enumerate(options)]
@@ -403,7 +406,10 @@ class _Question:
 
     def without_prompt(self, model: Model[Any], prompt: Prompt, delimiter: str) -> _Question:
         """Return the question how probable the same options are after another prompt."""
-        options = [delimiter + option if isinstance(option, str) else option for option in self.options]
+        options = [
+            _delimited(model, option, delimiter) if isinstance(option, str) else option
+            for option in self.options
+        ]
         return _Question.of(model, prompt, options, "", "")
 
     def lengths(self, measure: str | None) -> NDArray[np.float64]:
@@ -440,13 +446,22 @@ def _joined(
     """Return the beginning that the tokens of all joined texts share with the prompt's, and what follows."""
     tokenizer = tokenizer_of(model)
     assert tokenizer is not None, "the prompt was encoded"
-    leftward = getattr(tokenizer, "right_to_left", False)
+    leftward = _is_leftward(model)
     whole = [list(tokenizer.encode(option + prompt if leftward else prompt + option)) for option in options]
     shared = min(_common_length(alone, each) for each in whole)
     if shared == 0 and getattr(model, "bos_token_id", None) is None:
         return None
     [start] = fill_empty_prompts(model, [alone[:shared]])
     return start, [each[shared:] for each in whole]
+
+
+def _is_leftward(model: Model[Any]) -> bool:
+    return bool(getattr(tokenizer_of(model), "right_to_left", False))
+
+
+def _delimited(model: Model[Any], option: str, delimiter: str) -> str:
+    """Return an option with the delimiter on the side of the prompt."""
+    return option + delimiter if _is_leftward(model) else delimiter + option
 
 
 def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
@@ -460,7 +475,7 @@ def _option_tokens(model: Model[Any], option: Any, delimiter: str, place: int) -
         tokenizer = tokenizer_of(model)
         if tokenizer is None:
             raise ValueError(f"a text option needs a model with a tokenizer, got {option!r}{where}")
-        return list(tokenizer.encode(delimiter + option))
+        return list(tokenizer.encode(_delimited(model, option, delimiter)))
     if isinstance(option, bytes) or np.ndim(option) != 1:
         raise TypeError(f"an option must be text or token ids, got {option!r}{where}")
     return token_ids("option tokens", option, model, where)
