@@ -101,6 +101,7 @@ def best_first_search(
     candidates: int = 32,
     mask: Any = None,
     bias: Any = None,
+    constraint: Callable[[int, list[int]], Any] | None = None,
     on_invalid: Literal["raise", "mark"] | None = None,
     on_progress: Callable[[SearchProgress], object] | None = None,
     tree: _Tree | None = None,
@@ -144,11 +145,12 @@ def best_first_search(
     candidates : int, default 32
         How many tokens of a row are listed at first. Where the others come into question the row is read
         again, and twice as many are listed.
-    mask : array or callable, optional
-        As in `sample`, for all steps; or a function that is given the tokens after the prompt and returns
-        the mask of what may follow, such as `TokenTrie.mask`.
-    bias : optional
+    mask, bias : optional
         As in `sample`, for all steps.
+    constraint : callable, optional
+        As for `beam_search`: ``constraint(0, generated)`` returns what may follow the tokens after the
+        prompt, as token ids or as a bool mask [vocab]; a `TokenTrie` is one. A beginning that nothing may
+        follow leads nowhere.
     on_invalid : {"raise", "mark"}, optional
         What follows a row that nothing can be drawn from. None and "raise" raise `InvalidLogitsError` after
         the other rows of the batch, with what was found in `hypotheses`. "mark" leaves such beginnings out,
@@ -204,6 +206,7 @@ def best_first_search(
         prompt=tokens,
         mask=mask,
         bias=bias,
+        constraint=constraint,
         least=integer("candidates", candidates, least=1),
     )
     heap = _BestFirst(limit, integer("num_return", num_return, least=1), penalty, sorted(ends))
@@ -262,10 +265,11 @@ def _read(
                 np.ascontiguousarray(found.logprobs[valid]),
                 [found.more[row] for row in valid],
             )
-        if len(valid) < len(group):
-            error = rows.error(logits, paths, group)
-            for row in set(range(len(group))).difference(valid):
-                heap.drop(group[row].node)
+        wrong = [row for row, is_valid in enumerate(found.valid) if not is_valid]
+        for row in wrong:
+            heap.drop(group[row].node)
+        if wrong:
+            error = rows.error(logits[np.array(wrong)], [paths[row] for row in wrong])
         states.keep(state, group)
         if record is not None:
             for row in valid:
@@ -355,6 +359,7 @@ class _Rows:
     prompt: Sequence[int]
     mask: Any
     bias: Any
+    constraint: Callable[[int, list[int]], Any] | None
     least: int
 
     def candidates(
@@ -364,39 +369,52 @@ class _Rows:
         vocab = int(logits.shape[1])
         wanted = np.array([reading.listed + 1 for reading in readings])
         count = min(max(self.least, 2 * max(reading.listed for reading in readings)), vocab)
-        arguments = self._arguments(paths, readings)
+        arguments = self._arguments(paths, vocab)
+        leads_nowhere = np.zeros(len(paths), dtype=np.bool_)
+        if self.constraint is not None:
+            leads_nowhere = ~arguments["mask"].any(axis=1)
         while True:
             draws = draw(logits, logprobs=count, on_invalid="mark", **arguments)
             tokens = np.asarray(draws.top_tokens, dtype=np.int32)
             logprobs = np.asarray(draws.top_logprobs, dtype=np.float32)
-            kept, valid = np.asarray(draws.kept), np.asarray(draws.valid)
+            kept, valid = np.asarray(draws.kept), np.asarray(draws.valid) | leads_nowhere
             found = (logprobs > -np.inf).sum(axis=1)
             # Steps such as `typical` remove the first tokens of the order.
             if count == vocab or (found >= np.minimum(kept, wanted))[valid].all():
                 return _Candidates(tokens, logprobs, (kept > found).tolist(), valid.tolist())
             count = min(2 * count, vocab)
 
-    def error(
-        self, logits: Any, paths: Sequence[list[int]], readings: Sequence[_Reading]
-    ) -> InvalidLogitsError:
-        """Return the error of rows of which some cannot be drawn from."""
+    def error(self, logits: Any, paths: Sequence[list[int]]) -> InvalidLogitsError:
+        """Return the error of rows that cannot be drawn from."""
         try:
-            draw(logits, on_invalid="raise", **self._arguments(paths, readings))
+            draw(logits, on_invalid="raise", **self._arguments(paths, int(logits.shape[1])))
         except InvalidLogitsError as error:
-            error.add_note(f"after the tokens {[paths[row] for row in error.rows]}")
+            error.add_note(f"after the tokens {list(paths)}")
             return error
         raise AssertionError("a row was invalid, and is not")
 
-    def _arguments(self, paths: Sequence[list[int]], readings: Sequence[_Reading]) -> dict[str, Any]:
-        mask = self.mask
-        if callable(mask):
-            mask = np.stack([np.asarray(mask(path)) for path in paths])
-        arguments: dict[str, Any] = {"params": self.params, "mask": mask, "bias": self.bias, "seed": 0}
-        arguments["step"] = np.array([reading.depth for reading in readings])
+    def _arguments(self, paths: Sequence[list[int]], vocab: int) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"params": self.params, "bias": self.bias, "seed": 0}
+        arguments["mask"] = self.mask if self.constraint is None else self._allowed(paths, vocab)
+        arguments["step"] = np.array([len(path) for path in paths])
         if any(getattr(self.params, name) != neutral for name, neutral in READS_HISTORY.items()):
             arguments["history"] = [[*self.prompt, *path] for path in paths]
             arguments["prompt_lengths"] = len(self.prompt)
         return arguments
+
+    def _allowed(self, paths: Sequence[list[int]], vocab: int) -> NDArray[np.bool_]:
+        """Return what mask and constraint allow after each path."""
+        assert self.constraint is not None
+        allowed = np.zeros((len(paths), vocab), dtype=np.bool_)
+        for row, path in zip(allowed, paths, strict=True):
+            found = np.asarray(self.constraint(0, path))
+            row[found if found.size else []] = True
+        if self.mask is None:
+            return allowed
+        if np.asarray(self.mask).dtype != np.bool_:
+            raise TypeError("mask must be bool where there is a constraint, got packed words")
+        allowed &= np.asarray(self.mask)
+        return allowed
 
 
 def _merged(
@@ -447,12 +465,12 @@ class _Result:
         finished = token in self.ends
         shown = tokens if finished else [*tokens, token]
         return Hypothesis(
-            [*tokens, token],
-            score,
-            logprob,
-            [*logprobs, token_logprob],
-            finished,
-            None if self.tokenizer is None else self.tokenizer.decode(shown),
+            tokens=[*tokens, token],
+            score=score,
+            logprob=logprob,
+            logprobs=[*logprobs, token_logprob],
+            finished=finished,
+            text=None if self.tokenizer is None else self.tokenizer.decode(shown),
         )
 
 

@@ -76,6 +76,9 @@ class Choice:
 class TokenTrie:
     """Sequences of tokens by their common beginnings, which says what may follow a beginning.
 
+    A trie is a `constraint` of `beam_search` and of `best_first_search`: what they find is then one of the
+    sequences and an end token.
+
     Parameters
     ----------
     sequences : iterable of sequences of int
@@ -148,6 +151,10 @@ class TokenTrie:
             node = self._children[node][int(token)]
         return node
 
+    def __call__(self, prompt: int, generated: Iterable[int]) -> list[int]:
+        """Return the tokens that may follow what was generated, the same for all prompts."""
+        return self.allowed(generated)
+
     def allowed(self, prefix: Iterable[int]) -> list[int]:
         """Return the tokens that may follow a beginning, ascending; none after what begins no sequence."""
         node = self._find(prefix)
@@ -158,10 +165,7 @@ class TokenTrie:
         return sorted({*children, *self._eos}) if self._endings[node] else sorted(children)
 
     def mask(self, prefix: Iterable[int]) -> NDArray[np.bool_]:
-        """Return `allowed` as a mask: bool [vocab], true where a token may follow.
-
-        `best_first_search` takes this method as its `mask`.
-        """
+        """Return `allowed` as a mask: bool [vocab], true where a token may follow."""
         mask = np.zeros(self._size, dtype=np.bool_)
         mask[self.allowed(prefix)] = True
         return mask

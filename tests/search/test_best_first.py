@@ -136,14 +136,22 @@ def test_penalties_see_the_prompt_and_the_path():
     assert sorted(search(model, max_new_tokens=3, **own_only)[0].tokens) == [1, 2, 3]
 
 
-def test_a_mask_may_depend_on_the_path():
+def test_a_constraint_depends_on_the_path():
     model = TableModel(6, 5)
     trie = td.TokenTrie([[1, 2], [1, 3, 4], [2, 5, 5], [4]], vocab_size=6, eos_token_id=0)
     expected = ranked(completions(model, PROMPT, 4, (0,), mask=trie.mask))
     assert len(expected) == 4
-    for mask in (trie.mask, lambda tokens: trie.bitmask([tokens])[0]):
-        found = search(model, eos_token_id=0, num_return=9, mask=mask)
+    for constraint in (trie, lambda prompt, tokens: trie.mask(tokens)):
+        found = search(model, eos_token_id=0, num_return=9, constraint=constraint, batch_size=3)
         check_exact(found, expected, 9, (0,))
+    without_4 = np.arange(6) != 4
+    expected = [each for each in expected if 4 not in each.tokens]
+    both = {"constraint": trie, "mask": without_4}
+    found = search(model, eos_token_id=0, num_return=9, **both)
+    assert found.proved, "after 1, 3 nothing may follow, which disproves nothing"
+    assert [tuple(each.tokens) for each in found] == [each.tokens for each in expected]
+    with pytest.raises(TypeError, match="mask must be bool where there is a constraint"):
+        search(model, constraint=trie, mask=trie.bitmask([[]])[0])
     everywhere = np.arange(6) != 3
     expected = ranked(completions(model, PROMPT, 4, (0,), mask=lambda _: everywhere))
     check_exact(search(model, eos_token_id=0, mask=everywhere), expected, 1, (0,))
@@ -381,7 +389,7 @@ def test_all_candidates_masked():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"max_new_tokens": 0}, ValueError, "max_new_tokens must be in [1, 2147483648), got 0"),
+        ({"max_new_tokens": 0}, ValueError, "max_new_tokens must be in [1, 2^31), got 0"),
         ({"num_return": 0}, ValueError, "num_return must be >= 1, got 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be >= 1, got 0"),
         ({"candidates": 0}, ValueError, "candidates must be >= 1, got 0"),
@@ -401,7 +409,7 @@ def test_bad_arguments(options, error, message):
     model = TableModel(4)
     with pytest.raises(error) as caught:
         search(model, **options)
-    assert str(caught.value) == message
+    assert str(caught.value).replace("2147483648", "2^31") == message
     assert model.calls == []
 
 
