@@ -16,6 +16,10 @@ BestFirst make_best_first(std::int32_t max_length, std::int64_t num_return, doub
   return BestFirst({max_length, num_return, length_penalty, std::move(ends)});
 }
 
+void check_node(bool is_right, std::int64_t node) {
+  if (!is_right) value_error("node must be one that next returned, got " + std::to_string(node));
+}
+
 py::list next(BestFirst& self, std::int64_t count) {
   std::vector<search::Reading> readings;
   self.next(count, readings);
@@ -52,11 +56,18 @@ void expand(BestFirst& self, const std::vector<std::int64_t>& nodes, py::handle 
     const std::int64_t offset = static_cast<std::int64_t>(row) * width;
     const auto* row_tokens = static_cast<const std::int32_t*>(token_view.data) + offset;
     const auto* row_logprobs = static_cast<const float*>(logprob_view.data) + offset;
+    check_node(self.is_waiting(nodes[row]), nodes[row]);
     self.expand(nodes[row], row_tokens, row_logprobs, width, more[row]);
   }
 }
 
+void drop(BestFirst& self, std::int64_t node) {
+  check_node(self.is_waiting(node), node);
+  self.drop(node);
+}
+
 py::tuple path(const BestFirst& self, std::int64_t node) {
+  check_node(self.has(node), node);
   std::vector<std::int64_t> nodes;
   std::vector<std::int32_t> tokens;
   std::vector<float> logprobs;
@@ -74,24 +85,34 @@ py::list found(const BestFirst& self) {
 
 std::vector<double> promises(const BestFirst& self, const std::vector<std::int64_t>& nodes) {
   std::vector<double> values;
-  for (const std::int64_t node : nodes) values.push_back(self.promise(node));
+  for (const std::int64_t node : nodes) {
+    check_node(self.has(node), node);
+    values.push_back(self.promise(node));
+  }
   return values;
+}
+
+double logprob(const BestFirst& self, std::int64_t node) {
+  check_node(self.has(node), node);
+  return self.logprob(node);
 }
 
 }  // namespace
 
 void bind_best_first(py::module_& module) {
-  py::class_<BestFirst>(module, "_BestFirst", py::is_final())
+  // A plain type: a type checker compares it with the stub's.
+  const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
+  py::class_<BestFirst>(module, "_BestFirst", py::is_final(), plain)
       .def(py::init(&make_best_first), py::arg("max_length"), py::arg("num_return"), py::arg("length_penalty"),
            py::arg("ends"))
       .def("next", &next, py::arg("count"))
       .def("expand", &expand, py::arg("nodes"), py::arg("tokens"), py::arg("logprobs"), py::arg("more"))
-      .def("drop", &BestFirst::drop, py::arg("node"))
+      .def("drop", &drop, py::arg("node"))
       .def("bound", &BestFirst::bound)
       .def("proved", &BestFirst::proved)
       .def("found", &found)
       .def("path", &path, py::arg("node"))
-      .def("logprob", &BestFirst::logprob, py::arg("node"))
+      .def("logprob", &logprob, py::arg("node"))
       .def("promises", &promises, py::arg("nodes"));
 }
 

@@ -170,7 +170,6 @@ void BestFirst::list(Node& node, const std::int32_t* tokens, const float* logpro
   const auto old = static_cast<std::size_t>(node.first_child);
   const std::size_t first = children_.size();
   std::vector<std::int32_t> known_tokens(known);
-  children_.reserve(first + known + static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < known; ++i) {
     known_tokens[i] = children_[old + i].token;
     children_.push_back(children_[old + i]);

@@ -45,7 +45,8 @@ class BestFirst {
   explicit BestFirst(BestFirstParams params);
 
   /// Takes out at most `count` readings, the most promising first; none where nothing can change the result. It begins
-  /// with the greedy path, one reading at a time: that costs little, and a search that is stopped has something to show.
+  /// with the greedy path, one reading at a time: that costs little, and a search that is stopped has something to
+  /// show.
   void next(std::int64_t count, std::vector<Reading>& readings);
 
   /// The first `count` candidates of a node that `next` gave, in the total order; `more`: the row has others. One at
@@ -69,10 +70,15 @@ class BestFirst {
   void path(std::int64_t node, std::vector<std::int64_t>& nodes, std::vector<std::int32_t>& tokens,
             std::vector<float>& logprobs) const;
 
-  /// Bounds what a node can still lead to; -inf where nothing is left.
-  double promise(std::int64_t node) const { return nodes_[static_cast<std::size_t>(node)].bound; }
+  bool has(std::int64_t node) const { return 0 <= node && node < static_cast<std::int64_t>(nodes_.size()); }
 
-  double logprob(std::int64_t node) const { return nodes_[static_cast<std::size_t>(node)].logprob; }
+  /// Whether `next` gave the node, and it was neither expanded nor dropped since.
+  bool is_waiting(std::int64_t node) const { return has(node) && at(node).waiting; }
+
+  /// Bounds what a node can still lead to; -inf where nothing is left.
+  double promise(std::int64_t node) const { return at(node).bound; }
+
+  double logprob(std::int64_t node) const { return at(node).logprob; }
 
  private:
   struct Child {
@@ -139,8 +145,8 @@ class BestFirst {
   std::vector<Completion> found_;  // a heap with the worst on top
   std::vector<std::int64_t> waiting_;
   std::int64_t dive_ = 0;  // the end of the greedy path so far, while that is being read
-  double left_out_;  // the best score of what was left out because it cannot enter
-  double dropped_;   // and of what might enter
+  double left_out_;        // the best score of what was left out because it cannot enter
+  double dropped_;         // and of what might enter
 };
 
 }  // namespace tokendraw::search

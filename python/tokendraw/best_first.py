@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tokendraw._core import _BestFirst, draw
+from tokendraw._core import _BestFirst, draw, top_continuations
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.hypothesis import Hypothesis
 from tokendraw.models.base import complete, fill_empty_prompts
@@ -351,7 +351,7 @@ class _States:
 # --- From logits to candidates -----------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class _Rows:
     """How a row of logits becomes candidates with log-probabilities."""
 
@@ -361,14 +361,22 @@ class _Rows:
     bias: Any
     constraint: Callable[[int, list[int]], Any] | None
     least: int
+    is_plain: bool = dataclasses.field(init=False)  # rows are searched as the model returns them
+
+    def __post_init__(self) -> None:
+        edits = (self.mask, self.bias, self.constraint)
+        neutral = SamplingParams(eos_token_id=self.params.eos_token_id)
+        self.is_plain = all(each is None for each in edits) and self.params == neutral
 
     def candidates(
         self, logits: Any, paths: Sequence[list[int]], readings: Sequence[_Reading]
     ) -> _Candidates:
         """Return the first candidates of each row, more than were listed of it before."""
         vocab = int(logits.shape[1])
-        wanted = np.array([reading.listed + 1 for reading in readings])
         count = min(max(self.least, 2 * max(reading.listed for reading in readings)), vocab)
+        if self.is_plain:
+            return _first(logits, count)
+        wanted = np.array([reading.listed + 1 for reading in readings])
         arguments = self._arguments(paths, vocab)
         leads_nowhere = np.zeros(len(paths), dtype=np.bool_)
         if self.constraint is not None:
@@ -415,6 +423,17 @@ class _Rows:
             raise TypeError("mask must be bool where there is a constraint, got packed words")
         allowed &= np.asarray(self.mask)
         return allowed
+
+
+def _first(logits: Any, count: int) -> _Candidates:
+    """Return the first candidates of rows that no step changes: these are read once, and not filtered."""
+    starts = np.zeros((logits.shape[0], 1))
+    found = top_continuations(logits[:, None], starts, count, on_invalid="mark")
+    tokens = np.asarray(found[2], dtype=np.int32)
+    logprobs = np.asarray(found[0], dtype=np.float32)
+    # Where they all are tokens there may be more; where there are not, reading again brings nothing new.
+    more = (logprobs[:, -1] > -np.inf) & (count < logits.shape[1])
+    return _Candidates(tokens, logprobs, more.tolist(), (~np.isnan(logprobs[:, 0])).tolist())
 
 
 def _merged(

@@ -9,6 +9,7 @@ import pytest
 
 import tokendraw as td
 from tests.search.models import JoiningModel, TableModel, completions, ranked
+from tokendraw import _core
 from tokendraw.models.base import complete
 
 PROMPT = (1, 0)
@@ -333,16 +334,24 @@ def broken(bad, value=np.nan):
     return TableModel(4, rows=rows), good
 
 
+@pytest.mark.parametrize(("value", "reason"), [(np.nan, "NaN"), (np.inf, "inf"), (-np.inf, "no finite")])
+@pytest.mark.parametrize("bias", [None, {0: 0.0}])
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_a_bad_row_loses_no_hypothesis(batch_size):
+def test_a_bad_row_loses_no_hypothesis(batch_size, bias, value, reason):
     _, good = broken(())
     second = ranked(completions(good, PROMPT, 3, (0,)))[1].tokens
     bad = (second[: len(second) - 1],)
     if bad[0] == ranked(completions(good, PROMPT, 3, (0,)))[0].tokens[: len(bad[0])]:
         bad = ((3,),)
-    model, _ = broken(bad)
-    options = {"max_new_tokens": 3, "eos_token_id": 0, "num_return": 40, "batch_size": batch_size}
-    with pytest.raises(td.InvalidLogitsError, match="NaN") as caught:
+    model, _ = broken(bad, value)
+    options = {
+        "bias": bias,
+        "max_new_tokens": 3,
+        "eos_token_id": 0,
+        "num_return": 40,
+        "batch_size": batch_size,
+    }
+    with pytest.raises(td.InvalidLogitsError, match=reason) as caught:
         search(model, **options)
     assert caught.value.__notes__ == [f"after the tokens {[list(bad[0])]}"]
     assert not caught.value.hypotheses.proved
@@ -419,6 +428,26 @@ def test_bad_prompts():
         td.best_first_search(model, [4], max_new_tokens=1)
     with pytest.raises(ValueError, match="a text prompt needs a model with a tokenizer"):
         td.best_first_search(model, "a", max_new_tokens=1)
+
+
+def test_the_heap_refuses_nodes_that_it_does_not_wait_for():
+    heap = _core._BestFirst(2, 1, 0.0, [])
+    row = np.zeros((1, 2), np.int32), np.zeros((1, 2), np.float32), [False]
+    calls = [
+        lambda node: heap.expand([node], *row),
+        heap.drop,
+        heap.path,
+        heap.logprob,
+        lambda node: heap.promises([node]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="node must be one that next returned, got 7"):
+            call(7)
+    with pytest.raises(ValueError, match="got 0"):
+        heap.drop(0)
+    assert heap.next(1) == [(0, -1, -1, 0, 0)]
+    with pytest.raises(ValueError, match="got 0"):
+        heap.expand([0, 0], *(np.repeat(each, 2, axis=0) for each in row[:2]), [False, False])
 
 
 # --- The tree, and a real model ----------------------------------------------------------------------------
