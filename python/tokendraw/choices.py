@@ -151,6 +151,16 @@ class TokenTrie:
             node = self._children[node][int(token)]
         return node
 
+    def _nested(self) -> tuple[int, int] | None:
+        """Return two sequences of which the first is a beginning of the second, if there are."""
+        for node, endings in enumerate(self._endings):
+            if endings and self._children[node]:
+                below = next(iter(self._children[node].values()))
+                while not self._endings[below]:
+                    below = next(iter(self._children[below].values()))
+                return endings[0], self._endings[below][0]
+        return None
+
     def __call__(self, prompt: int, generated: Iterable[int]) -> list[int]:
         """Return the tokens that may follow what was generated, the same for all prompts."""
         return self.allowed(generated)
@@ -301,7 +311,7 @@ def choose(
     width = integer("batch_size", batch_size, least=1)
     batch = as_batch(prompt)
     questions = [
-        _Question.of(model, each, own, delimiter, f" (prompt {place})")
+        _Question.of(model, each, own, delimiter, place)
         for place, (each, own) in enumerate(zip(batch, _options_per_prompt(options, len(batch)), strict=True))
     ]
     if is_greedy:
@@ -309,12 +319,15 @@ def choose(
         parts = (_choose_greedily(model, part, ends, marks) for part in _parts(questions, width))
         chosen = list(itertools.chain.from_iterable(parts))
     else:
-        sums = _sums(model, questions, width, marks)
+        bare, lengths = [], []
         if measure == "unconditional":
             bare = [question.without_prompt(model, unconditional_prompt, delimiter) for question in questions]
+        else:
+            lengths = [question.lengths(measure) for question in questions]
+        sums = _sums(model, questions, width, marks)
+        if measure == "unconditional":
             scores = _differences(sums, _sums(model, bare, width, marks))
         else:
-            lengths = (question.lengths(measure) for question in questions)
             scores = [own / length for own, length in zip(sums, lengths, strict=True)]
         chosen = [question.choice(*each) for question, *each in zip(questions, sums, scores, strict=True)]
     return chosen[0] if _is_one(prompt) else chosen
@@ -379,34 +392,34 @@ class _Question:
 
     @classmethod
     def of(
-        cls, model: Model[Any], prompt: Prompt, options: Sequence[Any], delimiter: str, where: str
+        cls, model: Model[Any], prompt: Prompt, options: Sequence[Any], delimiter: str, place: int
     ) -> _Question:
         if not options:
-            raise ValueError(f"options must not be empty{where}")
-        for place, option in enumerate(options):
+            raise ValueError(f"options must not be empty (prompt {place})")
+        for number, option in enumerate(options):
             if len(option) == 0:
-                raise ValueError(f"an option must not be empty (option {place}){where}")
+                raise ValueError(f"an option must not be empty (option {number}) (prompt {place})")
         is_empty = isinstance(prompt, str) and prompt == ""
-        alone = [] if is_empty else encode_prompt(model, prompt, 0)
-        if isinstance(prompt, str) and all(isinstance(option, str) for option in options):
+        alone = [] if is_empty else encode_prompt(model, prompt, place)
+        are_texts = tokenizer_of(model) is not None and all(isinstance(option, str) for option in options)
+        if isinstance(prompt, str) and are_texts:
             joined = _joined(
                 model, prompt, alone, [_delimited(model, option, delimiter) for option in options]
             )
             if joined is not None:
                 return cls(model, options, *joined)
-        tokens = [_option_tokens(model, option, delimiter, place) for place, option in enumerate(options)]
+        tokens = [_option_tokens(model, option, delimiter, number) for number, option in enumerate(options)]
         return cls(model, options, fill_empty_prompts(model, [alone])[0], tokens)
 
     def check_ends(self) -> None:
         """Raise ValueError where an option begins another one."""
-        pairs = ((one, other) for one in range(len(self.tokens)) for other in range(len(self.tokens)))
-        for one, other in pairs:
-            short, long = self.tokens[one], self.tokens[other]
-            if len(short) < len(long) and long[: len(short)] == short:
-                raise ValueError(
-                    "an option must not begin another one where there is no eos_token_id, "
-                    f"got {self.options[one]!r} and {self.options[other]!r}"
-                )
+        nested = self.trie._nested()
+        if nested is not None:
+            shorter, longer = (self.options[place] for place in nested)
+            raise ValueError(
+                "an option must not begin another one where there is no eos_token_id, "
+                f"got {shorter!r} and {longer!r}"
+            )
 
     def without_prompt(self, model: Model[Any], prompt: Prompt, delimiter: str) -> _Question:
         """Return the question how probable the same options are after another prompt."""
@@ -414,7 +427,7 @@ class _Question:
             _delimited(model, option, delimiter) if isinstance(option, str) else option
             for option in self.options
         ]
-        return _Question.of(model, prompt, options, "", "")
+        return _Question.of(model, prompt, options, "", 0)
 
     def lengths(self, measure: str | None) -> NDArray[np.float64]:
         """Return what each option's log-probability is divided by."""

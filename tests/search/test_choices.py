@@ -350,6 +350,13 @@ def test_invalid_rows(method):
             "a text option needs a model with a tokenizer, got 'yes' (option 0)",
         ),
         (([1], [b"yes"]), {}, TypeError, "an option must be text or token ids, got b'yes' (option 0)"),
+        (("", ["yes"]), {}, ValueError, "a text option needs a model with a tokenizer, got 'yes' (option 0)"),
+        (
+            ([[1], "a"], [[1]]),
+            {},
+            ValueError,
+            "a text prompt needs a model with a tokenizer, got 'a' (prompt 1)",
+        ),
         (
             ([[1], [2]], [[[1]], [[2]], [[3]]]),
             {},
@@ -384,6 +391,7 @@ def test_bad_arguments(arguments, options, error, message):
     with pytest.raises(error) as caught:
         td.choose(model, *arguments, **options)
     assert str(caught.value) == message
+    assert model.calls == []
 
 
 # --- Tries -------------------------------------------------------------------------------------------------
