@@ -12,4 +12,5 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bindings::bind_search(module);
   bindings::bind_beam(module);
   bindings::bind_arrays(module);
+  bindings::bind_best_first(module);
 }

@@ -17,6 +17,8 @@ from tokendraw._core import (
     top_continuations,
     top_k,
 )
+from tokendraw.best_first import Search, SearchProgress, best_first_search
+from tokendraw.choices import Choice, TokenTrie, choose
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
 from tokendraw.hypothesis import Hypothesis
@@ -29,6 +31,7 @@ __all__ = [
     "BeamCandidates",
     "BeamSearch",
     "BeamStep",
+    "Choice",
     "Draws",
     "GeneratedToken",
     "Generation",
@@ -37,11 +40,16 @@ __all__ = [
     "KeptSet",
     "Sampler",
     "SamplingParams",
+    "Search",
+    "SearchProgress",
     "SearchTree",
     "TokenStream",
+    "TokenTrie",
     "__version__",
     "beam_search",
+    "best_first_search",
     "build_info",
+    "choose",
     "draw",
     "filter_logits",
     "generate",

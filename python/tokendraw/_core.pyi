@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # The typed face of the extension; stubtest compares it with what was compiled.
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar, overload
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    SupportsFloat,
+    SupportsIndex,
+    SupportsInt,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -685,6 +697,32 @@ class _BeamSearch:
     ) -> list[tuple[list[int], float, float, list[float], bool, float]]: ...
 
 def _beam_step(search: _BeamSearch, logits: _Array, **params: Any) -> tuple[Any, Any, Any]: ...
+
+# Private: for best_first_search.
+@final
+class _BestFirst:
+    def __init__(
+        self,
+        max_length: SupportsInt | SupportsIndex,
+        num_return: SupportsInt | SupportsIndex,
+        length_penalty: SupportsFloat | SupportsIndex,
+        ends: Sequence[SupportsInt | SupportsIndex],
+    ) -> None: ...
+    def next(self, count: SupportsInt | SupportsIndex) -> list[tuple[int, int, int, int, int]]: ...
+    def expand(
+        self,
+        nodes: Sequence[SupportsInt | SupportsIndex],
+        tokens: NDArray[np.int32],
+        logprobs: NDArray[np.float32],
+        more: Sequence[bool],
+    ) -> None: ...
+    def drop(self, node: SupportsInt | SupportsIndex) -> None: ...
+    def bound(self) -> float: ...
+    def proved(self) -> bool: ...
+    def found(self) -> list[tuple[int, int, float, float, float]]: ...
+    def path(self, node: SupportsInt | SupportsIndex) -> tuple[list[int], list[int], list[float]]: ...
+    def logprob(self, node: SupportsInt | SupportsIndex) -> float: ...
+    def promises(self, nodes: Sequence[SupportsInt | SupportsIndex]) -> list[float]: ...
 
 # Private: for SamplingParams, and for tests.
 def _check_filters(

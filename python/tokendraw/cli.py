@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `tokendraw generate`, `tokendraw beam`, `tokendraw bench` and `tokendraw info`.
+"""The command line: `tokendraw generate`, `beam`, `best`, `choose`, `bench` and `info`.
 
 What is slow to import is imported by the command that needs it.
 """
@@ -16,12 +16,14 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from tokendraw.best_first import Search, SearchProgress
     from tokendraw.generation import GeneratedToken
     from tokendraw.hypothesis import Hypothesis
 
@@ -68,6 +70,8 @@ examples:
   tokendraw generate --model kjv-backward " for ever and ever."
   echo "And it came to pass" | tokendraw generate -
   tokendraw beam "In the beginning" --num-beams 4 --tree beam.svg
+  tokendraw best "And the LORD spake unto" --max-new-tokens 8
+  tokendraw choose "In the beginning God created the" heaven earth
 """
 
 
@@ -129,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", required=True, parser_class=_Parser)
     _add_generate(commands)
     _add_beam(commands)
+    _add_best(commands)
+    _add_choose(commands)
     _add_bench(commands)
     _add_info(commands)
     return parser
@@ -283,6 +289,64 @@ def _add_info(commands: Any) -> None:
     )
     parser.set_defaults(run=_info)
     _add_model(parser)
+
+
+def _add_best(commands: Any) -> None:
+    parser = commands.add_parser(
+        "best",
+        help="find the most probable continuation, with proof",
+        description="Find the most probable continuation of a text, and prove that there is none better.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_best)
+    parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
+    _add_model(parser)
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=8, metavar="N", help="continue by at most N tokens (default 8)"
+    )
+    parser.add_argument(
+        "--num-return", type=_positive, default=1, metavar="N", help="write the N best texts (default 1)"
+    )
+    parser.add_argument(
+        "--max-expansions",
+        type=_positive,
+        default=10_000,
+        metavar="N",
+        help="give up the proof after N rows of logits (default 10000)",
+    )
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="rank by log-probability / length^X (default 0: the most probable)",
+    )
+    parser.add_argument("--no-echo", action="store_true", help="print what is new, without the prompt")
+
+
+def _add_choose(commands: Any) -> None:
+    parser = commands.add_parser(
+        "choose",
+        help="choose the most probable of some continuations",
+        description="Print how probable each option is after a text, and mark the one to choose.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_choose)
+    parser.add_argument("prompt", help="the text before the options; - reads it from standard input")
+    parser.add_argument("options", nargs="+", metavar="option", help="a text that may follow")
+    _add_model(parser)
+    parser.add_argument(
+        "--normalize",
+        choices=("token", "acc_norm", "acc_bytes", "acc_mutual_info"),
+        help="compare log-probabilities per token, character or byte, or less those without the prompt",
+    )
+    parser.add_argument(
+        "--delimiter",
+        type=_unescaped,
+        default=" ",
+        metavar="TEXT",
+        help=r"stands between prompt and option, and may hold \n, \t and \\ (default a space)",
+    )
 
 
 def _option(field: str) -> str:
@@ -593,3 +657,86 @@ def _model_summary(name: str) -> str:
     if "bits_per_byte" in model.metadata:
         facts.append(f"{model.metadata['bits_per_byte']:.4f} bits per byte of held-out text")
     return ", ".join(facts)
+
+
+# --- best and choose ---------------------------------------------------------------------------------------
+
+
+def _best(options: argparse.Namespace) -> None:
+    from tokendraw.best_first import best_first_search
+    from tokendraw.models import load
+
+    prompt = _read_prompt(options.prompt)
+    model = load(options.model)
+    leftward = getattr(model.tokenizer, "right_to_left", False)
+    told = _SearchProgressLine()
+    try:
+        found = best_first_search(
+            model,
+            prompt,
+            max_new_tokens=options.max_new_tokens,
+            num_return=options.num_return,
+            max_expansions=options.max_expansions,
+            length_penalty=options.length_penalty,
+            on_progress=told.show,
+        )
+    finally:
+        told.clear()
+    echoed = "" if options.no_echo else prompt
+    for place, one in enumerate(found, 1):
+        if options.num_return > 1:
+            _write(f"--- {place} of {len(found)}: log-probability {one.logprob:.4f} ---\n")
+        text = one.text or ""
+        _write((text + echoed if leftward else echoed + text) + "\n")
+    _write(f"--- {_verdict(found)} ---\n")
+
+
+def _verdict(found: Search) -> str:
+    rows = f"{found.expansions} expansions"
+    best = f"score {found[0].score:.4f}" if found else "nothing found"
+    if found.proved:
+        return f"proved: {best}, no other above {found.bound:.4f}, {rows}"
+    return f"not proved: {best}, others may reach {found.bound:.4f}, {rows}"
+
+
+class _SearchProgressLine:
+    """A line on a terminal that says how far a search is, once it has taken long enough to wonder."""
+
+    _PATIENCE, _PAUSE = 2.0, 0.2
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + self._PATIENCE
+        self._shown = False
+
+    def show(self, progress: SearchProgress) -> None:
+        now = time.monotonic()
+        if now < self._next or not sys.stderr.isatty():
+            return
+        self._next = now + self._PAUSE
+        self._shown = True
+        best, bound = f"{progress.score:.4f}", f"{progress.bound:.4f}"
+        line = f"\r\x1b[K{progress.expansions} expansions: best {best}, others at most {bound}"
+        print(line, end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _choose(options: argparse.Namespace) -> None:
+    from tokendraw.choices import choose
+    from tokendraw.models import load
+
+    choice = choose(
+        load(options.model),
+        _read_prompt(options.prompt),
+        options.options,
+        normalize=options.normalize,
+        delimiter=options.delimiter,
+    )
+    normalised = options.normalize is not None
+    _write("   log-prob" + "      score" * normalised + "  option\n")
+    for place, option in enumerate(options.options):
+        mark = ">" if place == choice.index else " "
+        score = f"  {choice.scores[place]:9.4f}" * normalised
+        _write(f"{mark} {choice.logprobs[place]:9.4f}{score}  {option}\n")

@@ -19,6 +19,8 @@ class InvalidLogitsError(ValueError):
         The tokens of all rows, -1 in the invalid ones; None where the call draws none.
     rows : tuple of int
         The invalid rows, in C order of the leading axes.
+    hypotheses : sequence of Hypothesis
+        What a search had found; empty where none was running.
 
     Examples
     --------
@@ -33,6 +35,7 @@ class InvalidLogitsError(ValueError):
 
     tokens: Any
     rows: tuple[int, ...]
+    hypotheses: Any = ()
 
     def __init__(self, message: str, tokens: Any = None, rows: Any = ()) -> None:
         super().__init__(message)
