@@ -256,7 +256,8 @@ std::vector<bool> done_of(const SharedSearch& shared) {
 }  // namespace
 
 void bind_beam(py::module_& module) {
-  py::class_<SharedSearch>(module, "_BeamSearch", "The state of a beam search, without any logits.")
+  py::class_<SharedSearch>(module, "_BeamSearch", "The state of a beam search, without any logits.", py::is_final(),
+                           py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
       .def(py::init(&make_search), py::arg("prompts"), py::arg("options"))
       .def_property_readonly("rows", [](const SharedSearch& shared) { return shared.search.rows(); })
       .def_property_readonly("tokens", [](const SharedSearch& shared) { return shared.search.tokens(); })

@@ -670,6 +670,7 @@ def top_continuations(
 ) -> tuple[_ArrayT, _ArrayT, _ArrayT]: ...
 
 # Private: for BeamSearch.
+@final
 class _BeamSearch:
     def __init__(
         self, prompts: list[tuple[list[int], int, int, int, int]], options: dict[str, Any]

@@ -18,7 +18,7 @@ from tokendraw._core import _BestFirst, draw, top_continuations
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.hypothesis import Hypothesis
 from tokendraw.models.base import complete, fill_empty_prompts
-from tokendraw.params import READS_HISTORY, SHARED, SamplingParams
+from tokendraw.params import READS_HISTORY, SamplingParams, columns_of
 from tokendraw.prompts import Prompt, check_logits, encode_prompt, end_tokens, integer, tokenizer_of
 
 if TYPE_CHECKING:
@@ -445,9 +445,8 @@ def _merged(
         raise TypeError(f"best_first_search() got an unexpected keyword argument {min(unknown)!r}")
     own = {"eos_token_id": tuple(sorted(ends)) or None}
     merged = (SamplingParams() if params is None else params).replace(**own, **sampling)
-    for name, value in merged.as_dict().items():
-        if name not in SHARED and np.ndim(value) > 0:
-            raise ValueError(f"{name} must be one value in a search, got {np.size(value)}")
+    for name, values in columns_of(merged).items():
+        raise ValueError(f"{name} must be one value in a search, got {values.size}")
     if 0 < merged.xtc_probability < 1:
         raise ValueError(f"xtc_probability must be 0 or 1 in a search, got {merged.xtc_probability}")
     return merged

@@ -21,6 +21,7 @@ from tokendraw.prompts import (
     encode_prompt,
     end_tokens,
     integer,
+    is_one_prompt,
     listed,
     token_ids,
     tokenizer_of,
@@ -330,7 +331,7 @@ def choose(
         else:
             scores = [own / length for own, length in zip(sums, lengths, strict=True)]
         chosen = [question.choice(*each) for question, *each in zip(questions, sums, scores, strict=True)]
-    return chosen[0] if _is_one(prompt) else chosen
+    return chosen[0] if is_one_prompt(prompt) else chosen
 
 
 def _differences(
@@ -344,14 +345,6 @@ def _checked(value: Any, name: str, known: dict[Any, Item]) -> Item:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
     return known[value]
-
-
-def _is_one(prompt: Any) -> bool:
-    """Return whether this is a prompt rather than a sequence of them."""
-    items = None if isinstance(prompt, str) else list(prompt)
-    return items is None or (
-        bool(items) and all(not isinstance(each, str) and np.ndim(each) == 0 for each in items)
-    )
 
 
 def _options_per_prompt(options: Any, prompts: int) -> list[list[Any]]:

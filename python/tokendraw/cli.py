@@ -264,31 +264,11 @@ def _add_beam(commands: Any) -> None:
         "(false, the default), or when there can be none (never)",
     )
     _add_no_echo(parser)
+    _add_tree(parser)
+
+
+def _add_tree(parser: Any) -> None:
     parser.add_argument("--tree", metavar="FILE", help="draw what was searched, as SVG")
-
-
-def _add_bench(commands: Any) -> None:
-    from tokendraw import bench
-
-    parser = commands.add_parser(
-        "bench",
-        help="time the sampler on this machine",
-        description="Time each job beside np.max over the same rows, and compare the ratio with its budget.",
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=bench.run)
-    bench.add_options(parser, _positive)
-
-
-def _add_info(commands: Any) -> None:
-    parser = commands.add_parser(
-        "info",
-        help="print what this installation can do",
-        description="Print what this installation can do.",
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=_info)
-    _add_model(parser)
 
 
 def _add_best(commands: Any) -> None:
@@ -299,11 +279,8 @@ def _add_best(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=_best)
-    parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
-    _add_model(parser)
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=8, metavar="N", help="continue by at most N tokens (default 8)"
-    )
+    _add_prompt(parser)
+    _add_max_new_tokens(parser, 8)
     parser.add_argument(
         "--num-return", type=_positive, default=1, metavar="N", help="write the N best texts (default 1)"
     )
@@ -321,7 +298,8 @@ def _add_best(commands: Any) -> None:
         metavar="X",
         help="rank by log-probability / length^X (default 0: the most probable)",
     )
-    parser.add_argument("--no-echo", action="store_true", help="print what is new, without the prompt")
+    _add_no_echo(parser)
+    _add_tree(parser)
 
 
 def _add_choose(commands: Any) -> None:
@@ -347,6 +325,30 @@ def _add_choose(commands: Any) -> None:
         metavar="TEXT",
         help=r"stands between prompt and option, and may hold \n, \t and \\ (default a space)",
     )
+
+
+def _add_bench(commands: Any) -> None:
+    from tokendraw import bench
+
+    parser = commands.add_parser(
+        "bench",
+        help="time the sampler on this machine",
+        description="Time each job beside np.max over the same rows, and compare the ratio with its budget.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=bench.run)
+    bench.add_options(parser, _positive)
+
+
+def _add_info(commands: Any) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="print what this installation can do",
+        description="Print what this installation can do.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_info)
+    _add_model(parser)
 
 
 def _option(field: str) -> str:
@@ -665,10 +667,11 @@ def _model_summary(name: str) -> str:
 def _best(options: argparse.Namespace) -> None:
     from tokendraw.best_first import best_first_search
     from tokendraw.models import load
+    from tokendraw.tree import SearchTree
 
     prompt = _read_prompt(options.prompt)
     model = load(options.model)
-    leftward = getattr(model.tokenizer, "right_to_left", False)
+    tree = SearchTree(model.tokenizer) if options.tree else None
     told = _SearchProgressLine()
     try:
         found = best_first_search(
@@ -679,16 +682,14 @@ def _best(options: argparse.Namespace) -> None:
             max_expansions=options.max_expansions,
             length_penalty=options.length_penalty,
             on_progress=told.show,
+            tree=tree,
         )
     finally:
         told.clear()
-    echoed = "" if options.no_echo else prompt
-    for place, one in enumerate(found, 1):
-        if options.num_return > 1:
-            _write(f"--- {place} of {len(found)}: log-probability {one.logprob:.4f} ---\n")
-        text = one.text or ""
-        _write((text + echoed if leftward else echoed + text) + "\n")
+    _write_hypotheses(found, model, "" if options.no_echo else prompt)
     _write(f"--- {_verdict(found)} ---\n")
+    if tree is not None:
+        tree.save(options.tree, title=prompt)
 
 
 def _verdict(found: Search) -> str:

@@ -34,8 +34,9 @@ def test_the_best_text_and_its_proof(capsys):
 def test_several_texts(capsys):
     found = td.best_first_search(td.models.load("kjv"), PROMPT, max_new_tokens=2, num_return=3)
     lines = printed(capsys, "best", PROMPT, "--max-new-tokens", "2", "--num-return", "3").splitlines()
-    assert lines[1:6:2] == [PROMPT + each.text for each in found]
-    assert lines[2] == f"--- 2 of 3: log-probability {found[1].logprob:.4f} ---"
+    assert lines[1:8:3] == [PROMPT + each.text for each in found]
+    ranked = f"score {found[1].score:.4f}, log-probability {found[1].logprob:.4f}"
+    assert lines[3] == f"--- 2 of 3: {ranked} ---"
 
 
 def test_a_budget_leaves_a_bound(capsys):

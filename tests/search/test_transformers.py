@@ -38,7 +38,7 @@ class TorchModel:
             return ids, self.network(ids).logits[:, -1]
 
 
-@pytest.fixture(scope="module", params=range(2))
+@pytest.fixture(scope="module", params=[0, pytest.param(1, marks=pytest.mark.slow)])
 def network(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(request.param)
     config = transformers.GPT2Config(
