@@ -50,6 +50,11 @@ constexpr std::array<const char*, kKeywords> kNames{
     "logits",
     "k",
     "scores",
+    "draft_tokens",
+    "draft_logits",
+    "target_logits",
+    "parents",
+    "replacement",
 };
 
 }  // namespace

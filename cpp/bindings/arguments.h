@@ -56,6 +56,11 @@ enum Keyword : int {
   kKeyLogits,
   kKeyK,
   kKeyScores,
+  kKeyDraftTokens,
+  kKeyDraftLogits,
+  kKeyTargetLogits,
+  kKeyParents,
+  kKeyReplacement,
   kKeywords,
 };
 

@@ -10,5 +10,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bindings::bind_draw(module);
   bindings::bind_filters(module);
   bindings::bind_search(module);
+  bindings::bind_speculative(module);
   bindings::bind_arrays(module);
 }

@@ -27,6 +27,10 @@ class Backend {
   /// invalid row has NaN, -1 and -1 throughout.
   virtual void top_continuations(const Request& request, const Beams& beams, const ContinuationOutputs& out,
                                  RowStatus* status) = 0;
+
+  /// Which drafts each row accepts, and the token after them. Rows of logits are read only as far as drafts are
+  /// accepted; an invalid one ends its row.
+  virtual void verify(const Request& request, const Drafts& drafts, const VerifyOutputs& out, RowStatus* status) = 0;
 };
 
 }  // namespace tokendraw
