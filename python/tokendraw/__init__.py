@@ -16,11 +16,13 @@ from tokendraw._core import (
     softmax,
     top_continuations,
     top_k,
+    verify_draft,
 )
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
+from tokendraw.speculative import PromptLookup, Verified
 
 __all__ = [
     "Draws",
@@ -28,9 +30,11 @@ __all__ = [
     "Generation",
     "InvalidLogitsError",
     "KeptSet",
+    "PromptLookup",
     "Sampler",
     "SamplingParams",
     "TokenStream",
+    "Verified",
     "__version__",
     "build_info",
     "draw",
@@ -47,4 +51,5 @@ __all__ = [
     "stream_generate",
     "top_continuations",
     "top_k",
+    "verify_draft",
 ]
