@@ -62,6 +62,7 @@ examples:
   tokendraw generate "And God said," --samples 3 --seed 7 --stop .
   tokendraw generate "The LORD is my" --temperature 0.5 --top-k 20 --color
   tokendraw generate "Blessed are the" --max-new-tokens 5 --show
+  tokendraw generate "And it came to pass" --draft kjv-draft
   tokendraw generate --model kjv-backward " for ever and ever."
   echo "And it came to pass" | tokendraw generate -
 """
@@ -148,6 +149,11 @@ def _add_generate(commands: Any) -> None:
     parser.set_defaults(run=_generate)
     parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
     _add_model(parser)
+    parser.add_argument(
+        "--draft",
+        metavar="NAME",
+        help="a smaller model, or prompt-lookup, whose guesses the model verifies: faster, equally distributed",
+    )
     parser.add_argument(
         "--max-new-tokens", type=int, default=128, metavar="N", help="stop after N tokens (default 128)"
     )
@@ -268,6 +274,7 @@ def _generate(options: argparse.Namespace) -> None:
         seed=seed,
         n=options.samples,
         stop=options.stop,
+        draft=load(options.draft) if options.draft not in (None, "prompt-lookup") else options.draft,
         keep_logits=options.show,
         **filters,
     )

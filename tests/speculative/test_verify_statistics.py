@@ -174,7 +174,7 @@ def test_residuals_of_several_tiles(size: int) -> None:
     p = random.exponential(1, size) * np.where(np.arange(size) % 3 == 0, 8, 1)
     q = random.exponential(1, size)
     target, draft = np.log(p).astype(np.float32), np.log(q).astype(np.float32)
-    rows = 150_000
+    rows = 40_000
     streams = np.arange(rows)
     logits = np.broadcast_to(draft, (rows, 1, size))
     drafts = td.sample(logits, seed=51, stream=streams).astype(np.int64)
