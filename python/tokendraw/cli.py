@@ -152,7 +152,7 @@ def _add_generate(commands: Any) -> None:
     parser.add_argument(
         "--draft",
         metavar="NAME",
-        help="a smaller model, or prompt-lookup, whose guesses the model verifies: faster, equally distributed",
+        help="a smaller model, or prompt-lookup, whose guesses the model verifies",
     )
     parser.add_argument(
         "--max-new-tokens", type=int, default=128, metavar="N", help="stop after N tokens (default 128)"

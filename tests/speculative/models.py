@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables as language models, drafts of them, and the verification in vectorised NumPy: right, and with faults."""
+"""Tables as language models, their drafts, and the verification in plain NumPy: right, and with faults."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -171,7 +171,7 @@ Propose = Callable[[Pair, Ints, int, Ints, Ints, dict[str, Any]], tuple[Ints, An
 
 
 def chain(count: int) -> Propose:
-    """Return drafts in a chain, drawn by `sample` with the very seed, streams and steps of the verification."""
+    """Return drafts in a chain, drawn by `sample` with the seed, streams and steps of the verification."""
 
     def propose(
         models: Pair, last: Ints, seed: int, streams: Ints, steps: Ints, filters: dict[str, Any]

@@ -144,7 +144,7 @@ def test_all_tokens_as_siblings_leave_nothing_to_reject() -> None:
     parents = (-1,) * VOCAB
     drafts, logits = models.tree(parents, False)(ALONE, streams * 0, 31, streams, streams * 0, {})
     target = ALONE.target[np.concatenate([streams[:, None] * 0, drafts], axis=1)]
-    tokens, accepted = models.core(
+    _, accepted = models.core(
         drafts, logits, target, 31, streams, streams * 0, parents=np.broadcast_to(parents, drafts.shape)
     )
     assert (accepted == 1).all()
