@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verify_draft: 4 drafts that are all accepted, and one that is not; the floor reads the same target and draft rows."""
+"""verify_draft: 4 drafts that are accepted, one that is not; the floor reads all rows of target and draft."""
 
 from collections.abc import Callable
 from functools import partial

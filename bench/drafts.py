@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens per call of the target, by draft: the embedded model with its half-size draft, and with its own text.
+"""Tokens per call of the target, by draft: the embedded model with its half-size draft, or its own text.
 
     python -m bench.drafts [--tokens N]
 

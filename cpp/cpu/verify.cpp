@@ -152,9 +152,10 @@ class Position {
   Held left_of_tile(std::int64_t tile, double* p, double* q) {
     Held held{target_.of_tile(tile, p), false};
     if (draft_ && (held.target || !replacement_)) held.draft = draft_->of_tile(tile, q);
+    if (!held.target && !held.draft) return held;
     if (!held.target) std::fill(p, p + kTile, 0.0);
-    if (!held.draft) std::fill(q, q + kTile, 0.0);
-    if (held.target || held.draft) reject_all(tile * kTile, kTile, p, q);
+    if (draft_ && !held.draft) std::fill(q, q + kTile, 0.0);
+    reject_all(tile * kTile, kTile, p, q);
     return held;
   }
 
