@@ -13,6 +13,7 @@ from tokendraw import reference
 
 Case = dict[str, Any]
 ROWS, COUNT = 6, 4
+GOLDEN = [(112, 21371242), (0, 8435903), (57, 13766564), (0, 8442806)]
 CHAIN = None
 TREES = {
     "chain": CHAIN,
@@ -229,6 +230,26 @@ def test_noise_is_not_that_of_sample() -> None:
     target = np.zeros((400, 1, 1000), dtype=np.float32)
     verified = td.verify_draft(np.zeros((400, 0), dtype=np.int64), None, target, seed=6)
     assert np.mean(verified.tokens[:, 0] == td.sample(target[:, 0], seed=6)) < 0.02
+
+
+def test_the_stream(isa: str) -> None:
+    """What is drawn is a promise: these sums change only with a line under "Streams" in the CHANGELOG."""
+    rows, count, vocab = 60, 3, 2100
+    ids = np.arange(rows * (count + 1) * vocab, dtype=np.int64)
+    target = (ids * ids % 7919 % 1000 / np.float32(128)).astype(np.float32).reshape(rows, count + 1, vocab)
+    draft = target[:, :-1, ::-1] * np.float32(2.0**-6) + target[:, :-1]
+    order = draft.argsort(axis=-1, kind="stable")
+    drafts = np.take_along_axis(order, vocab - 1 - np.arange(rows)[:, None, None] % 5, axis=-1)[..., 0]
+    sums = []
+    for parents in (None, (-1, -1, 0)):
+        for logits in (draft, None):
+            options: Case = {} if parents is None else {"parents": np.broadcast_to(parents, drafts.shape)}
+            verified = td.verify_draft(
+                drafts, logits, target, temperature=2.0**-3, seed=2**63 + 1, step=5, **options
+            )
+            weights = np.arange(1, verified.tokens.size + 1).reshape(verified.tokens.shape)
+            sums.append((int(verified.accepted.sum()), int((verified.tokens * weights).sum())))
+    assert sums == GOLDEN
 
 
 # --- Invalid rows ------------------------------------------------------------------------------------------
