@@ -17,7 +17,7 @@ from tests.speculative import models
 from tests.speculative.models import Verify
 
 ALARM = 1e-6
-VOCAB, LENGTH, SEQUENCES = 5, 3, 30_000
+VOCAB, LENGTH, SEQUENCES = 5, 3, 15_000
 
 TREE = (-1, -1, -1, 0, 0, 1)
 """Three first tokens, two after the first of them, one after the second."""
