@@ -52,6 +52,11 @@ constexpr std::array<const char*, kKeywords> kNames{
     "scores",
     "search",
     "scorer",
+    "draft_tokens",
+    "draft_logits",
+    "target_logits",
+    "parents",
+    "replacement",
 };
 
 }  // namespace

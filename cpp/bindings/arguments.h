@@ -58,6 +58,11 @@ enum Keyword : int {
   kKeyScores,
   kKeySearch,
   kKeyScorer,
+  kKeyDraftTokens,
+  kKeyDraftLogits,
+  kKeyTargetLogits,
+  kKeyParents,
+  kKeyReplacement,
   kKeywords,
 };
 

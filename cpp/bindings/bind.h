@@ -16,5 +16,6 @@ void bind_draw(py::module_& module);
 void bind_filters(py::module_& module);
 void bind_info(py::module_& module);
 void bind_search(py::module_& module);
+void bind_speculative(py::module_& module);
 
 }  // namespace tokendraw::bindings

@@ -13,11 +13,13 @@
   TOKENDRAW_PARAMS_SIGNATURE ", mask=None, bias=None, history=None, prompt_lengths=0, "
 
 /// The same by name, for the list of parameters of a function that describes them elsewhere.
-#define TOKENDRAW_PARAMETER_NAMES                                                                                   \
-  "logits, temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, top_n_sigma, xtc_probability\n" \
-  "xtc_threshold, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier, dry_base\n"              \
-  "dry_allowed_length, dry_last_n, dry_breakers, min_tokens, eos_token_id, steps, top_k_ties, top_p_boundary\n"     \
-  "top_p_ties, top_p_mass, penalty_history, mask, bias, history, prompt_lengths, seed, stream, step, params\n"      \
+#define TOKENDRAW_PARAMETER_NAMES "logits, " TOKENDRAW_OTHER_PARAMETER_NAMES
+
+#define TOKENDRAW_OTHER_PARAMETER_NAMES                                                                         \
+  "temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, top_n_sigma, xtc_probability\n"     \
+  "xtc_threshold, repetition_penalty, frequency_penalty, presence_penalty, dry_multiplier, dry_base\n"          \
+  "dry_allowed_length, dry_last_n, dry_breakers, min_tokens, eos_token_id, steps, top_k_ties, top_p_boundary\n" \
+  "top_p_ties, top_p_mass, penalty_history, mask, bias, history, prompt_lengths, seed, stream, step, params\n"  \
   "on_invalid, threads"
 
 #define TOKENDRAW_RANDOM_SIGNATURE "seed=None, stream=None, step=0, params=None, on_invalid=None, "

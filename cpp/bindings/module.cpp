@@ -11,6 +11,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bindings::bind_filters(module);
   bindings::bind_search(module);
   bindings::bind_beam(module);
-  bindings::bind_arrays(module);
   bindings::bind_best_first(module);
+  bindings::bind_speculative(module);
+  bindings::bind_arrays(module);
 }

@@ -75,42 +75,59 @@ std::int64_t row_stride(const ArrayView& view) {
   return std::max<std::int64_t>(stride, 0);
 }
 
-/// An argument of shape [width], or of the rows' leading shape (or its flattening) and `width`.
-/// Returns the stride from row to row, 0 where one row serves all.
-std::int64_t row_matrix(ArrayView& view, const char* name, const char* columns, std::int64_t width,
-                        const ParsedRequest& parsed, std::vector<py::object>& owners) {
+/// From row to row, and from position to position; 0 where one serves all.
+struct Strides {
+  std::int64_t row;
+  std::int64_t position;
+};
+
+/// An argument of shape [width], or of the rows' leading shape (or its flattening) and `width`, maybe by position.
+Strides row_matrix(ArrayView& view, const char* name, const char* columns, std::int64_t width,
+                   const ParsedRequest& parsed, std::vector<py::object>& owners) {
   std::int64_t rows = 1;
   for (int axis = 0; axis + 1 < view.ndim; ++axis) rows *= view.shape[axis];
   const bool one_row = view.ndim == 1;
-  const bool fits =
-      view.ndim >= 1 && (width < 0 || view.shape[view.ndim - 1] == width) && (one_row || rows == parsed.rows());
+  const bool one_position = rows == parsed.rows();
+  const bool fits = view.ndim >= 1 && (width < 0 || view.shape[view.ndim - 1] == width) &&
+                    (one_row || one_position || rows == parsed.rows() * parsed.positions);
   if (!fits) {
-    value_error(std::string(name) + " must have shape [" + columns + "] or [rows, " + columns + "] for " +
-                std::to_string(parsed.rows()) + " rows and a vocab of " + std::to_string(parsed.vocab()) + ", got " +
-                shape_text(view.shape, static_cast<std::size_t>(view.ndim)));
+    const std::string by_position =
+        parsed.positions == 1 ? "" : " or [rows, " + std::to_string(parsed.positions) + ", " + columns + "]";
+    value_error(std::string(name) + " must have shape [" + columns + "] or [rows, " + columns + "]" + by_position +
+                " for " + std::to_string(parsed.rows()) + " rows and a vocab of " + std::to_string(parsed.vocab()) +
+                ", got " + shape_text(view.shape, static_cast<std::size_t>(view.ndim)));
   }
   if (!has_contiguous_rows(view) || row_stride(view) < 0) make_contiguous(view, owners);
-  return one_row ? 0 : row_stride(view);
+  if (one_row) return {0, 0};
+  const std::int64_t stride = row_stride(view);
+  if (one_position) return {stride, 0};
+  return {stride * parsed.positions, stride};
 }
 
 // ---- logits, mask, bias -----------------------------------------------------------------------------------
 
-void parse_logits(py::handle value, ParsedRequest& parsed) {
-  ArrayView& view = parsed.logits;
-  view = view_array(value, "logits");
+void check_logits(const ArrayView& view, const std::string& name) {
   if (!is_logit_dtype(view.dtype)) {
-    type_error("logits must be float32, float16, bfloat16 or float64, got an array of integers");
+    type_error(name + " must be float32, float16, bfloat16 or float64, got an array of integers");
   }
-  if (view.cuda) value_error("logits must be in host memory, got a CUDA array: this build has no CUDA backend");
-  if (view.ndim == 0) value_error("logits must have at least one axis, got a scalar");
+  if (view.cuda) value_error(name + " must be in host memory, got a CUDA array: this build has no CUDA backend");
+  if (view.ndim == 0) value_error(name + " must have at least one axis, got a scalar");
   const std::int64_t vocab = view.shape[view.ndim - 1];
-  if (vocab == 0) value_error("logits must have a vocab of at least 1, got 0");
-  if (vocab > INT32_MAX) value_error("logits must have a vocab below 2^31, got " + std::to_string(vocab));
+  if (vocab == 0) value_error(name + " must have a vocab of at least 1, got 0");
+  if (vocab > INT32_MAX) value_error(name + " must have a vocab below 2^31, got " + std::to_string(vocab));
+}
+
+}  // namespace
+
+void parse_logits(py::handle value, const char* name, ParsedRequest& parsed) {
+  ArrayView& view = parsed.logits;
+  view = view_array(value, name);
+  check_logits(view, name);
   if (!has_contiguous_rows(view)) make_contiguous(view, parsed.owners);
   Logits& logits = parsed.request.logits;
   logits.data = view.data;
   logits.dtype = view.dtype;
-  logits.vocab = vocab;
+  logits.vocab = view.shape[view.ndim - 1];
   logits.leading_shape.assign(view.shape, view.shape + view.ndim - 1);
   logits.leading_strides.assign(view.strides, view.strides + view.ndim - 1);
   logits.rows = 1;
@@ -119,11 +136,31 @@ void parse_logits(py::handle value, ParsedRequest& parsed) {
   parsed.library = view.library;
 }
 
+void fold_positions(const char* name, ParsedRequest& parsed) {
+  if (parsed.leading_shape.empty()) {
+    value_error(std::string(name) + " must have at least two axes (positions, vocab), got one");
+  }
+  Logits& logits = parsed.request.logits;
+  parsed.positions = parsed.leading_shape.back();
+  logits.position_stride = logits.leading_strides.back();
+  parsed.leading_shape.pop_back();
+  logits.leading_strides.pop_back();
+  logits.leading_shape = parsed.leading_shape;
+  logits.rows = 1;
+  for (const std::int64_t extent : logits.leading_shape) logits.rows *= extent;
+}
+
+namespace {
+
 /// Spare bits of the last word are nobody's: a full mask is words of -1. Only a mask of more words means more tokens.
-void check_bits_past_vocab(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
+void check_bits_past_vocab(const Edits& edits, std::int64_t rows, std::int64_t positions, std::int64_t vocab) {
   if (edits.allowed_words <= (vocab + 31) / 32) return;
-  for (std::int64_t row = 0; row < (edits.allowed_bits_stride == 0 ? 1 : rows); ++row) {
-    const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
+  if (edits.allowed_bits_stride == 0) rows = 1;
+  if (edits.allowed_bits_position_stride == 0) positions = 1;
+  for (std::int64_t place = 0; place < rows * positions; ++place) {
+    const std::int64_t row = place / positions;
+    const std::uint32_t* words =
+        edits.allowed_bits + row * edits.allowed_bits_stride + place % positions * edits.allowed_bits_position_stride;
     for (std::int64_t word = vocab / 32; word < edits.allowed_words; ++word) {
       const std::uint32_t past = word == vocab / 32 ? words[word] >> (vocab % 32) << (vocab % 32) : words[word];
       if (past == 0) continue;
@@ -139,13 +176,17 @@ void parse_mask(py::handle value, ParsedRequest& parsed) {
   Edits& edits = parsed.request.edits;
   if (view.cuda) value_error("mask must be on the device of logits, got a CUDA array");
   if (view.dtype == Dtype::kBool) {
-    edits.allowed_stride = row_matrix(view, "mask", "vocab", parsed.vocab(), parsed, parsed.owners);
+    const Strides strides = row_matrix(view, "mask", "vocab", parsed.vocab(), parsed, parsed.owners);
+    edits.allowed_stride = strides.row;
+    edits.allowed_position_stride = strides.position;
     edits.allowed = static_cast<const std::uint8_t*>(view.data);
   } else if (view.dtype == Dtype::kInt32 || view.dtype == Dtype::kUint32) {
-    edits.allowed_bits_stride = row_matrix(view, "mask", "ceil(vocab / 32)", -1, parsed, parsed.owners);
+    const Strides strides = row_matrix(view, "mask", "ceil(vocab / 32)", -1, parsed, parsed.owners);
+    edits.allowed_bits_stride = strides.row;
+    edits.allowed_bits_position_stride = strides.position;
     edits.allowed_bits = static_cast<const std::uint32_t*>(view.data);
     edits.allowed_words = view.shape[view.ndim - 1];
-    check_bits_past_vocab(edits, parsed.rows(), parsed.vocab());
+    check_bits_past_vocab(edits, parsed.rows(), parsed.positions, parsed.vocab());
   } else {
     type_error("mask must be bool, or int32 words of 32 tokens each, got another dtype");
   }
@@ -176,7 +217,9 @@ void parse_dense_bias(py::handle value, ParsedRequest& parsed) {
     parsed.owners.push_back(floats);
     view = view_array(floats, "bias");
   }
-  parsed.request.edits.bias_stride = row_matrix(view, "bias", "vocab", parsed.vocab(), parsed, parsed.owners);
+  const Strides strides = row_matrix(view, "bias", "vocab", parsed.vocab(), parsed, parsed.owners);
+  parsed.request.edits.bias_stride = strides.row;
+  parsed.request.edits.bias_position_stride = strides.position;
   parsed.request.edits.bias = static_cast<const float*>(view.data);
   parsed.views.push_back(std::move(view));
 }
@@ -269,12 +312,16 @@ bool parse_on_invalid(py::handle value) {
 }  // namespace
 
 void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& parsed) {
-  parse_logits(arguments[kKeyLogits], parsed);
+  parse_logits(arguments[kKeyLogits], "logits", parsed);
+  parse_rest(arguments, drawing, parsed);
+}
+
+void parse_rest(const Arguments& arguments, bool drawing, ParsedRequest& parsed) {
   parse_filters(arguments, parsed.rows(), parsed);
   parse_history(arguments, parsed);
   parse_mask(arguments[kKeyMask], parsed);
   parse_bias(arguments[kKeyBias], parsed);
-  check_edits(parsed.request.edits, parsed.rows(), parsed.vocab());
+  check_edits(parsed.request.edits, parsed.rows(), parsed.vocab(), parsed.positions);
   parse_randomness(arguments, drawing, parsed);
   parsed.raise_invalid = parse_on_invalid(arguments[kKeyOnInvalid]);
   const py::handle threads = arguments[kKeyThreads];

@@ -15,6 +15,7 @@ struct ParsedRequest {
   Request request;
   Library library = Library::kNumpy;
   std::vector<std::int64_t> leading_shape;
+  std::int64_t positions = 1;  // of a row, where a mask or bias may differ by position
   bool raise_invalid = true;
 
   ArrayView logits;
@@ -33,6 +34,15 @@ struct ParsedRequest {
 
 /// Parses and checks; throws what Python shows as TypeError or ValueError. Randomness is read where `drawing`.
 void parse_request(const Arguments& arguments, bool drawing, ParsedRequest& parsed);
+
+/// The logits of a request alone, its rows their leading axes.
+void parse_logits(py::handle value, const char* name, ParsedRequest& parsed);
+
+/// Makes the last leading axis of the logits the positions of a row.
+void fold_positions(const char* name, ParsedRequest& parsed);
+
+/// All but the logits, which are parsed.
+void parse_rest(const Arguments& arguments, bool drawing, ParsedRequest& parsed);
 
 /// The parameters of SamplingParams on their own: scalars and arrays of any length are checked alike.
 void check_filters(const Arguments& arguments);

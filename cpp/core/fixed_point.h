@@ -28,6 +28,16 @@ TOKENDRAW_INLINE Uint128 to_fixed_point(double weight, int exponent) {
   return shift > -64 ? mantissa >> -shift : 0;
 }
 
+/// uniform / 2^128, cut to 53 significant bits: below 1, and the finer the smaller.
+TOKENDRAW_INLINE double fraction_of(Uint128 uniform) {
+  if (uniform == 0) return 0.0;
+  const auto high = static_cast<std::uint64_t>(uniform >> 64);
+  const int leading = high != 0 ? __builtin_clzll(high) : 64 + __builtin_clzll(static_cast<std::uint64_t>(uniform));
+  const int cut = leading < 75 ? 75 - leading : 0;
+  const auto unit = bit_cast<double>(static_cast<std::uint64_t>(cut - 128 + 1023) << 52);
+  return static_cast<double>(static_cast<std::uint64_t>(uniform >> cut)) * unit;
+}
+
 /// floor(a * b / 2^128).
 TOKENDRAW_INLINE Uint128 multiply_high(Uint128 a, Uint128 b) {
   const std::uint64_t a_low = static_cast<std::uint64_t>(a), a_high = static_cast<std::uint64_t>(a >> 64);

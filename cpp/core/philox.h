@@ -26,7 +26,7 @@ TOKENDRAW_INLINE PhiloxBlock philox4x32_10(PhiloxBlock counter, std::uint32_t ke
   return counter;
 }
 
-enum class Purpose : std::uint32_t { kDraw = 0, kXtc = 1, kGumbel = 4 };
+enum class Purpose : std::uint32_t { kDraw = 0, kXtc = 1, kVerifyAccept = 2, kVerifyResidual = 3, kGumbel = 4 };
 
 /// Where a row's randomness comes from. `stream` < 2^56.
 struct RandomSource {

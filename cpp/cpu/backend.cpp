@@ -20,6 +20,7 @@
 #include "cpu/penalties.h"
 #include "cpu/threads.h"
 #include "cpu/top_k.h"
+#include "cpu/verify.h"
 #include "plan/plan.h"
 
 namespace tokendraw::cpu {
@@ -30,26 +31,6 @@ const float kNan = std::nanf("");
 /// Logits below which a second thread brings too little: waking one costs about 8 microseconds, and reading 2^18 logits
 /// that nobody has touched for a millisecond 58 (greedy) to 260 (top_p) on one AVX-512 core.
 constexpr std::int64_t kLogitsPerThread = std::int64_t{1} << 17;
-
-template <class T>
-const T* at_row(const T* data, std::int64_t stride, std::int64_t row) {
-  return data ? data + row * stride : nullptr;
-}
-
-RowView view_row(const Request& request, std::int64_t row) {
-  const Edits& edits = request.edits;
-  RowView view;
-  view.logits = request.logits.row(row);
-  view.dtype = request.logits.dtype;
-  view.vocab = request.logits.vocab;
-  view.allowed = at_row(edits.allowed, edits.allowed_stride, row);
-  view.allowed_bits = at_row(edits.allowed_bits, edits.allowed_bits_stride, row);
-  view.allowed_words = edits.allowed_words;
-  view.bias = at_row(edits.bias, edits.bias_stride, row);
-  view.token_bias = edits.token_bias;
-  view.token_bias_count = edits.token_bias_count;
-  return view;
-}
 
 RowSteps steps_of(const Request& request, std::int64_t row) {
   return tokendraw::steps_of(request.params, request.randomness.row(row), row, request.logits.vocab);
@@ -86,8 +67,8 @@ std::vector<Workspace>& workspaces(int threads) {
   return kept;
 }
 
-int useful_threads(const Request& request) {
-  const std::int64_t useful = request.logits.rows * request.logits.vocab / kLogitsPerThread;
+int useful_threads(const Request& request, std::int64_t positions = 1) {
+  const std::int64_t useful = request.logits.rows * positions * request.logits.vocab / kLogitsPerThread;
   return static_cast<int>(std::clamp<std::int64_t>(useful, 1, request.threads));
 }
 
@@ -347,6 +328,19 @@ class CpuBackend final : public Backend {
 
   void top_continuations(const Request& request, const Beams& beams, Continuation* found, RowStatus* status) override {
     BeamStep(request, beams, found, status).run();
+  }
+
+  void verify(const Request& request, const Drafts& drafts, const VerifyOutputs& out, RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    const int threads = useful_threads(request, drafts.count + 1);
+    std::vector<Workspace>& spaces = workspaces(2 * threads);  // of a target and of a draft row
+    parallel_for(request.logits.rows, threads, [&](int worker, std::int64_t row) {
+      const FloatEnvironment environment;
+      const auto first = static_cast<std::size_t>(2 * worker);
+      spaces[first].threads = spaces[first + 1].threads = 1;
+      status[row] = verify_row(kernels, request, drafts, row, spaces[first], spaces[first + 1], out);
+    });
+    level(spaces, 2 * threads);
   }
 };
 

@@ -12,15 +12,17 @@ namespace {
 /// The three blocks of one draw.
 class Levels {
  public:
-  Levels(const RandomSource& source, std::uint32_t round) : source_(source), first_block_(3 * round) {}
+  Levels(const RandomSource& source, Purpose purpose, std::uint32_t round)
+      : source_(source), purpose_(purpose), first_block_(3 * round) {}
   Uint128 tile() const { return block(0); }
   Uint128 lane() const { return block(1); }
   Uint128 token() const { return block(2); }
 
  private:
-  Uint128 block(std::uint32_t level) const { return uniform_bits(source_, Purpose::kDraw, first_block_ + level); }
+  Uint128 block(std::uint32_t level) const { return uniform_bits(source_, purpose_, first_block_ + level); }
 
   const RandomSource& source_;
+  Purpose purpose_;
   std::uint32_t first_block_;
 };
 
@@ -83,9 +85,9 @@ Candidate draw_listed(Row& row, const Levels& levels) {
 
 }  // namespace
 
-Candidate draw_token(Kept& kept, const RandomSource& source) {
+Candidate draw_token(Kept& kept, const RandomSource& source, Purpose purpose) {
   Row& row = kept.row();
-  const Levels first(source, 0);
+  const Levels first(source, purpose, 0);
   kept.list_if_short();
   if (kept.listed()) return draw_listed(row, first);
   if (!kept.top_p_waits()) {
@@ -98,7 +100,7 @@ Candidate draw_token(Kept& kept, const RandomSource& source) {
   if (kept.contains(token)) return token;
   const Cutoff cutoff = kept.cutoff();
   row.mass(cutoff);
-  return draw_within(row, cutoff, Levels(source, 1));
+  return draw_within(row, cutoff, Levels(source, purpose, 1));
 }
 
 }  // namespace tokendraw::cpu

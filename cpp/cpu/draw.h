@@ -11,6 +11,6 @@ namespace tokendraw::cpu {
 /// A listed row, and one without top_p, draws once from the kept set. With top_p on a longer row the first draw is from
 /// the set before top_p; where its token is not kept, a second is from the kept set. Both ways a token is drawn in
 /// proportion to its weight; the first way most rows never need their cutoff.
-Candidate draw_token(Kept& kept, const RandomSource& source);
+Candidate draw_token(Kept& kept, const RandomSource& source, Purpose purpose = Purpose::kDraw);
 
 }  // namespace tokendraw::cpu

@@ -19,12 +19,9 @@ struct RowHistory {
   Span of(Past past) const { return past == Past::kAll ? all : output; }
 };
 
-RowHistory history_of(const History& history, std::int64_t row) {
-  if (!history.offsets) return {};
-  const std::int32_t* begin = history.tokens + history.offsets[row];
-  const std::int32_t* end = history.tokens + history.offsets[row + 1];
-  const std::int64_t prompt = std::min<std::int64_t>(history.prompt_lengths[row], end - begin);
-  return {{begin, end}, {begin + prompt, end}};
+RowHistory history_of(const Behind& behind) {
+  const std::int64_t prompt = std::min<std::int64_t>(behind.prompt_length, behind.end - behind.begin);
+  return {{behind.begin, behind.end}, {behind.begin + prompt, behind.end}};
 }
 
 /// The penalty parameters of one row.
@@ -42,12 +39,11 @@ struct RowPenalties {
   bool repeats() const { return dry_multiplier > 0.0 && dry_last_n != 0; }
 };
 
-RowPenalties penalties_of(const Request& request, std::int64_t row) {
-  const PenaltyParams& params = request.penalties;
+RowPenalties penalties_of(const PenaltyParams& params, std::int64_t row, std::uint64_t step) {
   return {params.repetition[row], params.frequency[row],
           params.presence[row],   params.dry_multiplier[row],
           params.dry_base[row],   params.dry_allowed_length[row],
-          params.dry_last_n[row], static_cast<std::int64_t>(request.randomness.step[row]) < params.min_tokens[row]};
+          params.dry_last_n[row], static_cast<std::int64_t>(step) < params.min_tokens[row]};
 }
 
 /// base^exponent, by squaring: the same on every machine.
@@ -121,8 +117,8 @@ void note_repetitions(const RowPenalties& penalties, Span past, const std::vecto
   }
 }
 
-void note_events(const Request& request, const RowPenalties& penalties, const RowHistory& history, Workspace& work) {
-  const PenaltyParams& params = request.penalties;
+void note_events(const PenaltyParams& params, const RowPenalties& penalties, const RowHistory& history,
+                 Workspace& work) {
   const auto ends = static_cast<std::int64_t>(params.eos_tokens.size());
   Events events(work.events, 2 * history.all.size() + ends);
   if (penalties.counts()) {
@@ -180,11 +176,27 @@ Penalty penalty_of(const Tally& tally, const RowPenalties& penalties, const Pena
 
 }  // namespace
 
+Behind behind_row(const Request& request, std::int64_t row) {
+  const History& history = request.history;
+  Behind behind;
+  behind.step = request.randomness.step[row];
+  behind.prompt_length = history.prompt_lengths[row];
+  if (!history.offsets) return behind;
+  behind.begin = history.tokens + history.offsets[row];
+  behind.end = history.tokens + history.offsets[row + 1];
+  return behind;
+}
+
 void edit_by_history(const Request& request, std::int64_t row, Workspace& work, RowView& view) {
-  const RowPenalties penalties = penalties_of(request, row);
-  const RowHistory history = history_of(request.history, row);
+  edit_by_history(request.penalties, row, behind_row(request, row), work, view);
+}
+
+void edit_by_history(const PenaltyParams& params, std::int64_t row, const Behind& behind, Workspace& work,
+                     RowView& view) {
+  const RowPenalties penalties = penalties_of(params, row, behind.step);
+  const RowHistory history = history_of(behind);
   if (!penalties.forbids_end && (history.all.size() == 0 || !(penalties.counts() || penalties.repeats()))) return;
-  note_events(request, penalties, history, work);
+  note_events(params, penalties, history, work);
   const std::int64_t tiles = count_tiles(view.vocab);
   group_by_tile(work, tiles);
 
@@ -211,7 +223,7 @@ void edit_by_history(const Request& request, std::int64_t row, Workspace& work, 
     for (std::int32_t slot = 0; slot < distinct; ++slot) {
       TokenEdit& edit = work.token_edits[edits + slot];
       edit.forbidden = tallies[slot].forbidden;
-      edit.penalty = penalty_of(tallies[slot], penalties, request.penalties);
+      edit.penalty = penalty_of(tallies[slot], penalties, params);
       slots[edit.token % kTile] = kNone;
     }
     edits += distinct;

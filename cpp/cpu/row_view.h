@@ -10,6 +10,10 @@
 #include "core/penalty.h"
 #include "plan/token_bias.h"
 
+namespace tokendraw {
+struct Request;
+}
+
 namespace tokendraw::cpu {
 
 /// What the history makes of one token.
@@ -67,5 +71,8 @@ struct RowView {
     return raw;
   }
 };
+
+/// One position of one row as the request has it, without what its history makes of it.
+RowView view_row(const Request& request, std::int64_t row, std::int64_t position = 0);
 
 }  // namespace tokendraw::cpu

@@ -57,6 +57,13 @@ struct TokenEvent {
   std::int32_t length;  // of a repetition
 };
 
+/// A draft that was not accepted, and what its rejection made of the probabilities (verify.cpp).
+struct Rejection {
+  std::int32_t token;
+  double draft_scale;     // of the draft row's probabilities, without the siblings drawn before
+  double residual_scale;  // of what the draft left of the target's; 0: nothing, and nothing was taken
+};
+
 struct Workspace {
   Buffer<TileSummary> summaries;
   Buffer<TileSummary> raw_summaries;
@@ -69,6 +76,8 @@ struct Workspace {
   Buffer<Continuation> continuations;  // the best so far
   Buffer<Continuation> noisy;          // the same of one beam
   Buffer<Candidate> few;               // whatever a mass is the sum of
+  Buffer<std::int32_t> text;           // the history of a row and the drafts it accepted
+  Buffer<Rejection> rejections;        // of one position
   Buffer<float> scores;
   Buffer<float> weights;
   Buffer<TokenEvent> events;  // of the history
@@ -91,6 +100,8 @@ struct Workspace {
     beams.reserve(other.beams);
     continuations.reserve(other.continuations);
     noisy.reserve(other.noisy);
+    text.reserve(other.text);
+    rejections.reserve(other.rejections);
     scores.reserve(other.scores);
     weights.reserve(other.weights);
     events.reserve(other.events);

@@ -28,6 +28,10 @@ class Backend {
   /// one score -inf, parent -1 and token -1. status [beams]: an invalid row has no continuations.
   virtual void top_continuations(const Request& request, const Beams& beams, Continuation* found,
                                  RowStatus* status) = 0;
+
+  /// Which drafts each row accepts, and the token after them. Rows of logits are read only as far as drafts are
+  /// accepted; an invalid one ends its row.
+  virtual void verify(const Request& request, const Drafts& drafts, const VerifyOutputs& out, RowStatus* status) = 0;
 };
 
 }  // namespace tokendraw

@@ -126,6 +126,26 @@ void check_bias_value(float bias, std::int64_t token) {
                               std::to_string(token) + ")");
 }
 
+/// The drafts of one row.
+void check_row_of_drafts(const Drafts& drafts, std::int64_t row, std::int64_t vocab) {
+  const std::int32_t* tokens = drafts.tokens + row * drafts.count;
+  const std::string place = in_row(true, row);
+  bool padded = false;
+  for (std::int64_t draft = 0; draft < drafts.count; ++draft) {
+    if (padded && tokens[draft] != -1) {
+      throw std::invalid_argument("draft_tokens must have -1 after the last draft only, got " +
+                                  std::to_string(tokens[draft]) + " after -1" + place);
+    }
+    padded = tokens[draft] == -1;
+    if (padded) continue;
+    check_token("draft_tokens", tokens[draft], vocab, place);
+    const std::int64_t parent = drafts.parents ? drafts.parents[row * drafts.count + draft] : draft - 1;
+    if (parent >= -1 && parent < draft) continue;
+    throw std::invalid_argument("parents must be -1 or an earlier draft, got " + std::to_string(parent) +
+                                " for draft " + std::to_string(draft) + place);
+  }
+}
+
 }  // namespace
 
 std::string shown(double value) {
@@ -221,10 +241,12 @@ void check_randomness(const Randomness& randomness) {
   check_below("step", randomness.step);
 }
 
-void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab) {
+void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab, std::int64_t positions) {
   const std::int64_t bias_rows = edits.bias == nullptr ? 0 : edits.bias_stride == 0 ? 1 : rows;
-  for (std::int64_t row = 0; row < bias_rows; ++row) {
-    const float* bias = edits.bias + row * edits.bias_stride;
+  const std::int64_t bias_positions = edits.bias_position_stride == 0 ? 1 : positions;
+  for (std::int64_t place = 0; place < bias_rows * bias_positions; ++place) {
+    const float* bias =
+        edits.bias + place / bias_positions * edits.bias_stride + place % bias_positions * edits.bias_position_stride;
     for (std::int64_t token = 0; token < vocab; ++token) check_bias_value(bias[token], token);
   }
   for (std::int64_t i = 0; i < edits.token_bias_count; ++i) {
@@ -237,6 +259,17 @@ void check_scores(const double* scores, std::int64_t rows) {
     if (scores[row] < HUGE_VAL) continue;
     throw std::invalid_argument("scores must be finite or -inf, got " + shown(scores[row]) + in_row(true, row));
   }
+}
+
+void check_drafts(const Drafts& drafts, const Randomness& randomness, std::int64_t rows, std::int64_t vocab) {
+  const auto last = static_cast<std::uint64_t>(drafts.count);
+  for (std::int64_t row = 0; row < randomness.step.count; ++row) {
+    if ((randomness.step[row] + last) >> 32 == 0) continue;
+    throw std::invalid_argument("step + " + std::to_string(drafts.count) + " drafts must be " + counter_rule("step") +
+                                ", got step " + std::to_string(randomness.step[row]) +
+                                in_row(randomness.step.varies(), row));
+  }
+  for (std::int64_t row = 0; row < rows; ++row) check_row_of_drafts(drafts, row, vocab);
 }
 
 RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab) {

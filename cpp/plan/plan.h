@@ -36,10 +36,13 @@ std::string counter_rule(std::string_view name);
 
 /// A bias may be -inf, never +inf or NaN; a biased token must be in the vocabulary. `rows` counts the rows of a dense
 /// bias.
-void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab);
+void check_edits(const Edits& edits, std::int64_t rows, std::int64_t vocab, std::int64_t positions = 1);
 
 /// Cumulative scores of beams are finite or -inf.
 void check_scores(const double* scores, std::int64_t rows);
+
+/// Drafts are tokens of the vocabulary, then padding; their parents come before them; and every position has a step.
+void check_drafts(const Drafts& drafts, const Randomness& randomness, std::int64_t rows, std::int64_t vocab);
 
 /// Needs checked parameters. `source` decides whether xtc acts.
 RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab);

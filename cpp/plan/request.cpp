@@ -3,8 +3,8 @@
 
 namespace tokendraw {
 
-const void* Logits::row(std::int64_t index) const {
-  std::int64_t offset = 0;
+const void* Logits::row(std::int64_t index, std::int64_t position) const {
+  std::int64_t offset = position * position_stride;
   for (std::size_t axis = leading_shape.size(); axis-- > 0;) {
     offset += index % leading_shape[axis] * leading_strides[axis];
     index /= leading_shape[axis];

@@ -31,19 +31,24 @@ struct Logits {
   std::int64_t vocab = 0;
   std::vector<std::int64_t> leading_shape;
   std::vector<std::int64_t> leading_strides;
+  std::int64_t position_stride = 0;  // from one position of a row to the next, where rows have several
 
-  const void* row(std::int64_t index) const;
+  const void* row(std::int64_t index, std::int64_t position = 0) const;
 };
 
-/// Edits of the logits. Strides are in elements, 0 where one row serves all; null where there is no such edit.
+/// Edits of the logits. Strides are in elements, 0 where one row (or position) serves all; null where there is no such
+/// edit.
 struct Edits {
   const std::uint8_t* allowed = nullptr;
   std::int64_t allowed_stride = 0;
+  std::int64_t allowed_position_stride = 0;
   const std::uint32_t* allowed_bits = nullptr;
   std::int64_t allowed_words = 0;
   std::int64_t allowed_bits_stride = 0;
+  std::int64_t allowed_bits_position_stride = 0;
   const float* bias = nullptr;
   std::int64_t bias_stride = 0;
+  std::int64_t bias_position_stride = 0;
   const TokenBias* token_bias = nullptr;
   std::int64_t token_bias_count = 0;
 };
@@ -159,6 +164,22 @@ struct Beams {
   const double* priorities = nullptr;  // [beams], where the noise is the beam's
   Noise noise = Noise::kNone;
   bool renormalize = false;  // log-probabilities of what mask and filters leave, not of all tokens
+};
+
+/// Tokens that somebody proposed for the next positions of every row. The request's logits are those of the target:
+/// position 0 before any draft, position i + 1 after draft i.
+struct Drafts {
+  std::int64_t count = 0;                 // per row at most
+  const std::int32_t* tokens = nullptr;   // [rows, count], -1 past the last
+  const std::int32_t* parents = nullptr;  // [rows, count]: an earlier draft, or -1 for the root; null: a chain
+  Logits logits;                          // position i is what draft i was drawn from; no data where drafts are certain
+  bool replacement = false;               // whether siblings were drawn with replacement
+};
+
+/// A row's tokens end with -1; an invalid row has -1 after the drafts that were accepted before.
+struct VerifyOutputs {
+  std::int32_t* tokens = nullptr;    // [rows, count + 1]
+  std::int64_t* accepted = nullptr;  // [rows]
 };
 
 }  // namespace tokendraw

@@ -16,6 +16,7 @@ from tokendraw._core import (
     softmax,
     top_continuations,
     top_k,
+    verify_draft,
 )
 from tokendraw.best_first import Search, SearchProgress, best_first_search
 from tokendraw.choices import Choice, TokenTrie, choose
@@ -25,6 +26,7 @@ from tokendraw.hypothesis import Hypothesis
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
 from tokendraw.search import BeamCandidates, BeamSearch, BeamStep, beam_search
+from tokendraw.speculative import PromptLookup, Verified
 from tokendraw.tree import SearchTree
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Hypothesis",
     "InvalidLogitsError",
     "KeptSet",
+    "PromptLookup",
     "Sampler",
     "SamplingParams",
     "Search",
@@ -45,6 +48,7 @@ __all__ = [
     "SearchTree",
     "TokenStream",
     "TokenTrie",
+    "Verified",
     "__version__",
     "beam_search",
     "best_first_search",
@@ -64,4 +68,5 @@ __all__ = [
     "stream_generate",
     "top_continuations",
     "top_k",
+    "verify_draft",
 ]

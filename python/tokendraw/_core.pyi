@@ -21,6 +21,7 @@ from typing_extensions import Buffer
 
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet
+from tokendraw.speculative import Verified
 
 class _SupportsDLPack(Protocol):
     def __dlpack__(self, *, stream: Any = ...) -> Any: ...
@@ -668,6 +669,50 @@ def top_continuations(
     on_invalid: _OnInvalid | None = None,
     threads: int | None = None,
 ) -> tuple[_ArrayT, _ArrayT, _ArrayT]: ...
+def verify_draft(
+    draft_tokens: Sequence[int] | Sequence[Sequence[int]] | _Array,
+    draft_logits: _Array | None,
+    target_logits: _Array,
+    *,
+    parents: Sequence[int] | Sequence[Sequence[int]] | _Array | None = None,
+    replacement: bool = False,
+    temperature: _Reals = 1.0,
+    top_k: _Integers | None = 0,
+    top_p: _Reals = 1.0,
+    min_p: _Reals = 0.0,
+    typical_p: _Reals = 1.0,
+    epsilon_cutoff: _Reals = 0.0,
+    eta_cutoff: _Reals = 0.0,
+    top_n_sigma: _Reals = 0.0,
+    xtc_probability: _Reals = 0.0,
+    xtc_threshold: _Reals = 0.1,
+    repetition_penalty: _Reals = 1.0,
+    frequency_penalty: _Reals = 0.0,
+    presence_penalty: _Reals = 0.0,
+    dry_multiplier: _Reals = 0.0,
+    dry_base: _Reals = 1.75,
+    dry_allowed_length: _Integers = 2,
+    dry_last_n: _Integers = -1,
+    dry_breakers: Sequence[int] | _Array = (),
+    min_tokens: _Integers = 0,
+    eos_token_id: _Integers | None = None,
+    steps: Sequence[_Step] | None = None,
+    top_k_ties: Literal["exact", "all"] = "exact",
+    top_p_boundary: Literal["reach", "exceed"] = "reach",
+    top_p_ties: Literal["lowest", "highest", "all"] = "lowest",
+    top_p_mass: Literal["left", "original"] = "left",
+    penalty_history: _PenaltyHistory = "all",
+    mask: _Array | None = None,
+    bias: Mapping[Any, float] | _Array | None = None,
+    history: _History | None = None,
+    prompt_lengths: _Integers = 0,
+    seed: _Integers | None = None,
+    stream: _Integers | None = None,
+    step: _Integers = 0,
+    params: SamplingParams | None = None,
+    on_invalid: _OnInvalid | None = None,
+    threads: int | None = None,
+) -> Verified: ...
 
 # Private: for BeamSearch.
 @final

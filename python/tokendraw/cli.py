@@ -67,6 +67,7 @@ examples:
   tokendraw generate "And God said," --samples 3 --seed 7 --stop .
   tokendraw generate "The LORD is my" --temperature 0.5 --top-k 20 --color
   tokendraw generate "Blessed are the" --max-new-tokens 5 --show
+  tokendraw generate "And it came to pass" --draft kjv-draft
   tokendraw generate --model kjv-backward " for ever and ever."
   echo "And it came to pass" | tokendraw generate -
   tokendraw beam "In the beginning" --num-beams 4 --tree beam.svg
@@ -158,6 +159,11 @@ def _add_generate(commands: Any) -> None:
     )
     parser.set_defaults(run=_generate)
     _add_prompt(parser)
+    parser.add_argument(
+        "--draft",
+        metavar="NAME",
+        help="a smaller model, or prompt-lookup, whose guesses the model verifies",
+    )
     _add_max_new_tokens(parser, 128)
     parser.add_argument("--samples", type=_positive, default=1, metavar="N", help="write N texts (default 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same text (default: a new one)")
@@ -392,6 +398,7 @@ def _generate(options: argparse.Namespace) -> None:
         seed=seed,
         n=options.samples,
         stop=options.stop,
+        draft=load(options.draft) if options.draft not in (None, "prompt-lookup") else options.draft,
         keep_logits=options.show,
         **filters,
     )

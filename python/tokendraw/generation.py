@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tokendraw._core import draw
+from tokendraw._core import draw, log_softmax, sample, verify_draft
 from tokendraw.errors import InvalidLogitsError
-from tokendraw.models.base import fill_empty_prompts
+from tokendraw.models.base import complete, fill_empty_prompts
 from tokendraw.params import READS_HISTORY, SamplingParams, columns_of
 from tokendraw.prompts import (
     Prompt,
@@ -32,10 +32,12 @@ from tokendraw.prompts import (
     token_ids,
     tokenizer_of,
 )
+from tokendraw.speculative import check_draft, choose_states, drafter_of
 from tokendraw.text import TextStream
 
 if TYPE_CHECKING:
     from tokendraw.models.base import Model
+    from tokendraw.speculative import Draft, Drafter
 
 __all__ = ["GeneratedToken", "Generation", "TokenStream", "generate", "stream_generate"]
 
@@ -68,6 +70,8 @@ class Generation:
     top_logprobs : list of tuples of (int, float)
         For each token the highest candidates and their log-probabilities after all steps, as many as
         `logprobs` of `generate` asked for.
+    proposed, accepted : int
+        How many tokens the draft proposed, and how many of them are among the tokens.
     """
 
     tokens: list[int]
@@ -76,6 +80,8 @@ class Generation:
     finish_reason: FinishReason | None
     raw_logprobs: list[float]
     top_logprobs: list[TopLogprobs]
+    proposed: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,8 @@ def generate(
     mask: Any = None,
     bias: Any = None,
     logprobs: int = 0,
+    draft: Draft | None = None,
+    draft_tokens: int = 4,
     on_token: Callable[[GeneratedToken], object] | None = None,
     on_invalid: OnInvalid | None = None,
     **sampling: Any,
@@ -170,6 +178,13 @@ def generate(
         As in `sample`, for all steps: one for all prompts, or one row per prompt.
     logprobs : int, default 0
         How many of the highest candidates to report for each token.
+    draft : Model, "prompt-lookup" or an object with `propose`, optional
+        What guesses the next tokens, so that one call of the model verifies several: a smaller model of the
+        same vocabulary, the text so far (`PromptLookup`), or a `tokendraw.speculative.Proposer`. The text
+        follows the same distribution as without, and is the same at temperature 0; elsewhere a seed gives
+        another text, because tokens come from other draws.
+    draft_tokens : int, default 4
+        The most tokens to guess at once.
     on_token : callable, optional
         Called with a `GeneratedToken` after each draw.
     on_invalid : {"raise", "mark"}, optional
@@ -198,6 +213,14 @@ def generate(
     >>> alone = td.generate(model, prompts[1], max_new_tokens=8, seed=7, stream=1)
     >>> batch[1].tokens == alone[0].tokens
     True
+
+    A smaller model proposes, the model decides:
+
+    >>> options = {"max_new_tokens": 20, "temperature": 0}
+    >>> [plain] = td.generate(model, prompts[0], **options)
+    >>> [drafted] = td.generate(model, prompts[0], draft=td.models.load("kjv-draft"), **options)
+    >>> drafted.text == plain.text, 0 < drafted.accepted <= drafted.proposed
+    (True, True)
     """
     tokens = stream_generate(
         model,
@@ -213,6 +236,8 @@ def generate(
         mask=mask,
         bias=bias,
         logprobs=logprobs,
+        draft=draft,
+        draft_tokens=draft_tokens,
         on_invalid=on_invalid,
         **sampling,
     )
@@ -237,6 +262,8 @@ def stream_generate(
     mask: Any = None,
     bias: Any = None,
     logprobs: int = 0,
+    draft: Draft | None = None,
+    draft_tokens: int = 4,
     on_invalid: OnInvalid | None = None,
     keep_logits: bool = False,
     **sampling: Any,
@@ -248,7 +275,7 @@ def stream_generate(
     Parameters
     ----------
     model, prompts, params, max_new_tokens, seed, stream, step, n, stop, eos_token_id, mask, bias, \
-    logprobs, on_invalid, **sampling
+    logprobs, draft, draft_tokens, on_invalid, **sampling
         As in `generate`.
     keep_logits : bool, default False
         If true, each token comes with the row of logits it was drawn from, as the model returned it. The
@@ -257,8 +284,8 @@ def stream_generate(
     Returns
     -------
     TokenStream
-        An iterator over `GeneratedToken`: at each step one of every sequence that is not finished, in the
-        order of `generate`.
+        An iterator over `GeneratedToken`: at each step one of every sequence that is not finished (with a
+        draft, all that were accepted and one more), in the order of `generate`.
 
     Examples
     --------
@@ -293,7 +320,13 @@ def stream_generate(
         )
         for index in range(count * samples)
     ]
-    return TokenStream(_run(model, batch, sequences, drawing.repeat(samples), keep_logits), sequences)
+    drawing = drawing.repeat(samples)
+    if draft is None:
+        return TokenStream(_run(model, batch, sequences, drawing, keep_logits), sequences)
+    width = integer("draft_tokens", draft_tokens, least=1)
+    check_draft(draft, model)
+    drafting = _Drafting(model, draft, width, batch, sequences)
+    return TokenStream(drafting.run(drawing, keep_logits), sequences)
 
 
 class TokenStream(Iterator[GeneratedToken]):
@@ -360,6 +393,82 @@ def _run(
         live = [live[row] for row in rows]
         state, logits = model.step(state, tokens)
         check_logits(logits, len(live))
+
+
+class _Drafting:
+    """The loop in rounds: a draft guesses some tokens of each row, and one call of the model verifies them.
+
+    Before a round the model has read all of each text but its last token.
+    """
+
+    def __init__(
+        self,
+        model: Model[Any],
+        draft: Draft,
+        width: int,
+        prompts: Sequence[Sequence[int]],
+        sequences: Sequence[_Sequence],
+    ) -> None:
+        self._model = complete(model)
+        self._draft = draft
+        self._width = width
+        self._prompts = prompts
+        self._samples = len(sequences) // max(len(prompts), 1)
+        self._live = [sequence for sequence in sequences if sequence.limit > 0]
+
+    def run(self, drawing: _Drawing, keep_logits: bool) -> Generator[GeneratedToken]:
+        if not self._live:
+            return
+        owners = [sequence.index // self._samples for sequence in self._live]
+        state, logits = self._model.start(self._prompts)
+        check_logits(logits, len(self._prompts))
+        state, logits = _select(self._model, state, logits, owners)
+        drawing = drawing.select([sequence.index for sequence in self._live])
+        _, drawn = drawing.draw(logits, 0, self._live)
+        for row, sequence in enumerate(self._live):
+            yield sequence.append(drawn[row], logits[row] if keep_logits else None)
+        rows = [row for row, sequence in enumerate(self._live) if sequence.finish_reason is None]
+        if not rows:
+            return
+        drafter = drafter_of(self._draft, self._model, self._prompts, owners, self._width)
+        states, accepted = [state], [0] * len(rows)
+        while rows:
+            drafter.keep(rows, accepted, [self._live[row].drawn[-1].token for row in rows])
+            state = choose_states(self._model, states, accepted, rows)
+            drawing = drawing.select(rows)
+            self._live = [self._live[row] for row in rows]
+            states, logits, runs = self._verify(drafter, state, drawing)
+            counts = []
+            for row, run in enumerate(runs):
+                counts.append(len(run) - 1)
+                for place, one in enumerate(run):
+                    self._live[row].accepted += place < len(run) - 1
+                    yield self._live[row].append(one, logits[row, place] if keep_logits else None)
+                    if self._live[row].finish_reason is not None:
+                        break
+            rows = [row for row, sequence in enumerate(self._live) if sequence.finish_reason is None]
+            accepted = [counts[row] for row in rows]
+
+    def _verify(
+        self, drafter: Drafter, state: Any, drawing: _Drawing
+    ) -> tuple[list[Any], Any, list[list[_Drawn]]]:
+        """Return the states after each column, the logits, and what each row came to."""
+        live = self._live
+        places = np.array([len(sequence.drawn) for sequence in live])
+        # One token of the limit is the model's own.
+        counts = [min(self._width, sequence.limit - len(sequence.drawn) - 1) for sequence in live]
+        drafts = drafter.propose(
+            [sequence.sofar for sequence in live],
+            counts,
+            lambda logits, offset, drafted: drawing.sample(logits, places + offset, live, drafted),
+            live[0].endings.all_tokens,
+        )
+        for sequence, row in zip(live, drafts.tokens, strict=True):
+            sequence.proposed += int(np.count_nonzero(row >= 0))
+        last = np.array([[sequence.drawn[-1].token] for sequence in live])
+        states, logits = self._model.extend(state, np.concatenate([last, drafts.tokens], axis=1))
+        runs = drawing.verify(drafts.tokens, drafts.logits, logits, places, live)
+        return states, logits, runs
 
 
 def _select(model: Model[Any], state: Any, array: Any, rows: Sequence[int]) -> tuple[Any, Any]:
@@ -438,12 +547,95 @@ class _Drawing:
         rows = zip(*(column.tolist() for column in columns), self._top_logprobs(draws), strict=True)
         return draws.tokens, [_Drawn(*row) for row in rows]
 
-    def _histories(self, live: Sequence[_Sequence]) -> dict[str, Any]:
-        """Return what penalties see of each sequence, where there are penalties."""
+    def sample(
+        self, logits: Any, places: NDArray[Any], live: Sequence[_Sequence], drafted: Sequence[Sequence[int]]
+    ) -> Any:
+        """Return one draft per row at places of their own."""
+        return sample(
+            logits,
+            params=self.params,
+            seed=self.seeds,
+            stream=self.streams,
+            step=self.steps + places,
+            mask=self.mask,
+            bias=self.bias,
+            on_invalid=self.on_invalid,
+            **self._histories(live, drafted),
+        )
+
+    def verify(
+        self, drafts: Any, draft_logits: Any, logits: Any, places: NDArray[Any], live: Sequence[_Sequence]
+    ) -> list[list[_Drawn]]:
+        """Return the tokens that every row came to: the accepted drafts, and one more."""
+        try:
+            verified = verify_draft(
+                drafts,
+                draft_logits,
+                logits,
+                params=self.params,
+                seed=self.seeds,
+                stream=self.streams,
+                step=self.steps + places,
+                mask=self.mask,
+                bias=self.bias,
+                on_invalid=self.on_invalid,
+                **self._histories(live),
+            )
+        except InvalidLogitsError as error:
+            error.add_note(
+                f"while drafts were verified of sequences {[live[row].index for row in error.rows]}"
+            )
+            raise
+        runs = [
+            row[: count + 1]
+            for row, count in zip(verified.tokens.tolist(), verified.accepted.tolist(), strict=True)
+        ]
+        flat = self._describe(logits, runs, places, live)
+        return [[next(flat) for _ in run] for run in runs]
+
+    def _describe(
+        self, logits: Any, runs: Sequence[Sequence[int]], places: NDArray[Any], live: Sequence[_Sequence]
+    ) -> Iterator[_Drawn]:
+        """Yield what is known of each token of the runs, by the logits it was drawn from."""
+        rows = np.array([row for row, run in enumerate(runs) for _ in run])
+        offsets = np.array([offset for run in runs for offset in range(len(run))])
+        tokens = [token for run in runs for token in run]
+        one_each = self.select(rows.tolist())
+        chosen = logits[rows, offsets]
+        options = {
+            "params": one_each.params,
+            "seed": one_each.seeds,
+            "stream": one_each.streams,
+            "step": one_each.steps + (places[rows] + offsets),
+            "mask": one_each.mask,
+            "bias": one_each.bias,
+            "on_invalid": "mark",
+            **one_each._histories(
+                [live[row] for row in rows],
+                [runs[row][:offset] for row, offset in zip(rows, offsets, strict=True)],
+            ),
+        }
+        of_tokens = np.arange(len(tokens)), np.maximum(tokens, 0)
+        processed = log_softmax(chosen, **options)[of_tokens].tolist()
+        raw = log_softmax(chosen, on_invalid="mark")[of_tokens].tolist()
+        best = (
+            one_each._top_logprobs(draw(chosen, logprobs=self.logprobs, **options))
+            if self.logprobs
+            else [()] * len(tokens)
+        )
+        return map(_Drawn, tokens, processed, raw, best)
+
+    def _histories(
+        self, live: Sequence[_Sequence], drafted: Sequence[Sequence[int]] | None = None
+    ) -> dict[str, Any]:
+        """Return what penalties see of each sequence, and of its drafts, where there are penalties."""
         if not any(np.any(getattr(self.params, name) != neutral) for name, neutral in READS_HISTORY.items()):
             return {}
         return {
-            "history": [[*sequence.prompt, *(drawn.token for drawn in sequence.drawn)] for sequence in live],
+            "history": [
+                sequence.sofar + list(drafts)
+                for sequence, drafts in zip(live, drafted or [()] * len(live), strict=True)
+            ],
             "prompt_lengths": [len(sequence.prompt) for sequence in live],
         }
 
@@ -477,6 +669,10 @@ class _Endings:
             strings,
         )
 
+    @property
+    def all_tokens(self) -> frozenset[int]:
+        return self.eos | self.tokens
+
     def text_stream(self, model: Model[Any]) -> TextStream | None:
         tokenizer = tokenizer_of(model)
         return None if tokenizer is None else TextStream(tokenizer, self.strings)
@@ -493,6 +689,13 @@ class _Sequence:
     text: TextStream | None
     drawn: list[_Drawn] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    proposed: int = 0
+    accepted: int = 0
+
+    @property
+    def sofar(self) -> list[int]:
+        """The prompt and what was drawn."""
+        return [*self.prompt, *(drawn.token for drawn in self.drawn)]
 
     def append(self, drawn: _Drawn, logits: Any) -> GeneratedToken:
         """Take one more token; afterwards `finish_reason` says whether it was the last."""
@@ -540,6 +743,8 @@ class _Sequence:
             self.finish_reason if self.limit else "length",
             [drawn.raw_logprob for drawn in self.drawn],
             [drawn.top_logprobs for drawn in self.drawn],
+            self.proposed,
+            self.accepted,
         )
 
 

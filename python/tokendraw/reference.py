@@ -6,6 +6,8 @@ with a threshold take a `Tolerance`: `NOMINAL` is their meaning, `SMALLEST` and 
 and the largest set that an accurate answer may keep.
 """
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
@@ -27,6 +29,7 @@ __all__ = [
     "Penalties",
     "Row",
     "Tolerance",
+    "Verified",
     "apply_bias",
     "apply_mask",
     "apply_min_tokens",
@@ -46,6 +49,7 @@ __all__ = [
     "philox4x32_10",
     "pick",
     "proposal",
+    "residual",
     "run_steps",
     "sample",
     "select_epsilon",
@@ -63,7 +67,11 @@ __all__ = [
     "top_k",
     "total_order",
     "uniform",
+    "unit_fraction",
     "unpack_mask",
+    "verify_draft",
+    "verify_position",
+    "without",
     "xtc_applies",
 ]
 
@@ -150,6 +158,13 @@ class KeptSet(NamedTuple):
     tokens: NDArray[np.int32]
     logprobs: Floats
     offsets: Ints
+
+
+class Verified(NamedTuple):
+    """The tokens of every row, -1 past the last, and how many of them are drafts."""
+
+    tokens: Any
+    accepted: Any
 
 
 # --- The total order ---------------------------------------------------------------------------------------
@@ -815,6 +830,18 @@ def uniform(seed: int, stream: int, step: int, index: int, purpose: int = 0) -> 
     return sum(int(word) << (32 * place) for place, word in enumerate(words))
 
 
+def unit_fraction(uniform_bits: int) -> float:
+    """Return a block as a float in [0, 1): cut to 53 significant bits, so that it is never 1.
+
+    Examples
+    --------
+    >>> unit_fraction(2**127), unit_fraction(2**128 - 1) < 1, unit_fraction(1) == 2.0**-128
+    (0.5, True, True)
+    """
+    cut = max(0, uniform_bits.bit_length() - 53)
+    return math.ldexp(uniform_bits >> cut, cut - 128)
+
+
 def pick(weights: Floats, uniform_bits: int) -> int:
     """Return a child in proportion to its weight, by integers alone.
 
@@ -889,7 +916,12 @@ def proposal(states: Mapping[str, Row], parameters: Mapping[str, Any]) -> Row | 
 
 
 def draw_token(
-    states: Mapping[str, Row], parameters: Mapping[str, Any], seed: int, stream: int, step: int
+    states: Mapping[str, Row],
+    parameters: Mapping[str, Any],
+    seed: int,
+    stream: int,
+    step: int,
+    purpose: int = 0,
 ) -> int:
     """Draw one token of the row that the steps left.
 
@@ -904,7 +936,7 @@ def draw_token(
     """
     final = list(states.values())[-1]
     for attempt, row in enumerate((proposal(states, parameters) or final, final)):
-        blocks = [uniform(seed, stream, step, 3 * attempt + level) for level in range(3)]
+        blocks = [uniform(seed, stream, step, 3 * attempt + level, purpose) for level in range(3)]
         token = descend(row.weights, blocks)
         if final.kept[token]:
             break
@@ -1442,6 +1474,208 @@ def _continuations(rows: Logits, starts: Floats) -> tuple[Floats, Ints, Ints]:
     values, parents, tokens = (np.concatenate(column) for column in zip(*columns, strict=True))
     ranked = np.argsort(-values, kind="stable")  # equal ones stay as they were listed
     return values[ranked], parents[ranked], tokens[ranked]
+
+
+# --- Drafts ------------------------------------------------------------------------------------------------
+
+
+def residual(p: Floats, q: Floats) -> Floats:
+    """Return what follows a rejected draft: max(p - q, 0), normalised; p itself where nothing is left.
+
+    Examples
+    --------
+    >>> residual(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    left = np.maximum(p - q, 0.0)
+    total = left.sum()
+    return left / total if total > 0 else p
+
+
+def without(q: Floats, token: int) -> Floats:
+    """Return probabilities without a token, normalised; all zero where that was the last one.
+
+    Examples
+    --------
+    >>> without(np.array([0.5, 0.25, 0.25]), 1).round(3).tolist()
+    [0.667, 0.0, 0.333]
+    """
+    left = np.where(np.arange(q.size) == token, 0.0, q)
+    total = left.sum()
+    return left / total if total > 0 else left
+
+
+def verify_position(
+    p: Floats,
+    q: Floats | None,
+    drafts: Sequence[int],
+    place: tuple[int, int, int],
+    *,
+    replacement: bool = False,
+) -> tuple[int, int | None]:
+    """Return the token of one position, and which of the drafts it is; None if it is none of them.
+
+    `drafts` were drawn one after another from `q`; where that is None, each was certain. `place` is a seed, a
+    stream and a step.
+
+    Examples
+    --------
+    >>> verify_position(np.array([0.0, 1.0]), np.array([0.5, 0.5]), [0, 1], (7, 0, 0))
+    (1, 1)
+    """
+    for sibling, token in enumerate(drafts):
+        proposed = np.where(np.arange(p.size) == token, 1.0, 0.0) if q is None else q
+        if unit_fraction(uniform(*place, sibling, purpose=2)) * proposed[token] < p[token]:
+            return token, sibling
+        p = residual(p, proposed)
+        if q is not None and not replacement:
+            q = without(q, token)
+    return descend(p, [uniform(*place, level, purpose=3) for level in range(3)]), None
+
+
+def verify_draft(
+    draft_tokens: ArrayLike,
+    draft_logits: ArrayLike | None,
+    target_logits: ArrayLike,
+    *,
+    parents: ArrayLike | None = None,
+    replacement: bool = False,
+    seed: Any,
+    stream: Any = None,
+    step: Any = 0,
+    on_invalid: OnInvalid = "raise",
+    **filters: Unpack[Filters],
+) -> Verified:
+    """Accept or replace drafts so that the tokens follow the target.
+
+    Parameters
+    ----------
+    draft_tokens : array_like of int, shape [..., n]
+        -1 past a row's last.
+    draft_logits : array_like, shape [..., n, vocab], or None
+    target_logits : array_like, shape [..., n + 1, vocab]
+    parents : array_like of int, shape [..., n], optional
+    replacement : bool
+    seed, stream, step : int or one per row
+    on_invalid : {"raise", "mark"}
+
+    Examples
+    --------
+    >>> target = np.log([[0.1, 0.8, 0.1], [0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
+    >>> verified = verify_draft([1, 1], None, target, top_k=1, seed=0)
+    >>> verified.tokens.tolist(), verified.accepted
+    ([1, 0, -1], 1)
+    """
+    targets, (*leading, positions) = _matrix(target_logits)
+    count, vocab = math.prod(leading), targets.shape[1]
+    shape = (count, positions - 1)
+    drafts = np.asarray(draft_tokens, dtype=np.int64).reshape(shape)
+    chain = np.broadcast_to(np.arange(positions - 1) - 1, shape)
+    above = chain if parents is None else np.asarray(parents, dtype=np.int64).reshape(shape)
+    sources = None if draft_logits is None else _matrix(draft_logits)[0].reshape(*shape, vocab)
+    tokens = np.full((count, positions), -1, dtype=np.int32)
+    accepted, faults = [0] * count, [""] * count
+    for row, place in enumerate(places_of(count, seed, stream, step)):
+        tree = _Tree(
+            drafts[row].tolist(),
+            above[row].tolist(),
+            targets.reshape(count, positions, vocab)[row],
+            None if sources is None else sources[row],
+        )
+        parameters = functools.partial(_position_parameters, filters, row, place, (count, positions, vocab))
+        path, accepted[row], faults[row] = _follow(tree, parameters, replacement)
+        tokens[row, : len(path)] = path
+    emitted = tokens.reshape(*leading, positions)
+    _refuse(faults, on_invalid, emitted)
+    return Verified(emitted, _shaped(accepted, tuple(leading), np.int64))
+
+
+class _Tree(NamedTuple):
+    """The drafts of one row, the target's logits before and after each, and those they were drawn from."""
+
+    tokens: list[int]
+    parents: list[int]
+    targets: Logits
+    sources: Logits | None
+
+    def children(self, draft: int) -> list[int]:
+        return [i for i, token in enumerate(self.tokens) if token >= 0 and self.parents[i] == draft]
+
+
+def _follow(
+    tree: _Tree, parameters_at: Callable[[int, Sequence[int]], dict[str, Any]], replacement: bool
+) -> tuple[list[int], int, str]:
+    """Return the tokens of a row, how many of them are drafts, and why it ends early."""
+    draft = -1
+    path: list[int] = []
+    while True:
+        children = tree.children(draft)
+        parameters = parameters_at(draft + 1, path)
+        target, fault = _states(tree.targets[draft + 1], parameters)
+        source: dict[str, Row] = {}
+        if children and tree.sources is not None and not fault:
+            source, fault = _states(tree.sources[children[0]], parameters)
+        if fault:
+            return path, len(path), fault
+        seed, stream, step = parameters["place"]
+        if not children:
+            return [*path, draw_token(target, parameters, seed, stream, step, purpose=3)], len(path), ""
+        token, sibling = verify_position(
+            _final(target).probs,
+            _final(source).probs if source else None,
+            [tree.tokens[child] for child in children],
+            (seed, stream, step),
+            replacement=replacement,
+        )
+        path.append(token)
+        if sibling is None:
+            return path, len(path) - 1, ""
+        draft = children[sibling]
+
+
+def _final(states: Mapping[str, Row]) -> Row:
+    return list(states.values())[-1]
+
+
+def _states(logits: Logits, parameters: Mapping[str, Any]) -> tuple[dict[str, Row], str]:
+    """Return a row after each step, and why nothing can be drawn from it."""
+    fault = _fault(logits)
+    states = {} if fault else run_steps(logits, parameters)
+    if not fault and not states[EDITED].kept.any():
+        fault = "no finite score"
+    return states, fault
+
+
+def _position_parameters(
+    filters: Mapping[str, Any],
+    row: int,
+    place: Place,
+    shape: tuple[int, int, int],
+    position: int,
+    path: Sequence[int],
+) -> dict[str, Any]:
+    """Return the parameters of one position: a step, a history and maybe a mask of its own."""
+    rows, positions, vocab = shape
+
+    def own(values: NDArray[Any]) -> NDArray[Any]:
+        matrix: NDArray[Any] = values.reshape(-1, vocab)
+        by_position = np.broadcast_to(
+            matrix[None] if len(matrix) == 1 else matrix.reshape(rows, -1, vocab), (rows, positions, vocab)
+        )
+        return np.asarray(by_position[row, position])
+
+    of_row: dict[str, Any] = dict(filters)
+    for name in (*_NUMBERS, "top_k", "prompt_lengths"):
+        if filters.get(name) is not None:
+            of_row[name] = per_row(filters[name], rows)[row]
+    mask, bias = filters.get("mask"), filters.get("bias")
+    if mask is not None:
+        of_row["mask"] = own(unpack_mask(mask, vocab))
+    if bias is not None:
+        of_row["bias"] = own(bias_array(bias, vocab))
+    of_row["history"] = [[*histories_of(filters.get("history"), rows)[row], *path]]
+    seed, stream, step = place
+    return parameters_of(of_row, 1, vocab, [(seed, stream, step + len(path))])[0]
 
 
 class _Beam(NamedTuple):

@@ -172,6 +172,12 @@ def test_the_prompt_can_be_left_out(capsys):
     assert PROMPT + generated(capsys, "--no-echo") == generated(capsys)
 
 
+@pytest.mark.parametrize("draft", ["kjv-draft", "prompt-lookup"])
+def test_a_draft_changes_no_greedy_text(capsys, draft):
+    greedy = ("--temperature", "0")
+    assert generated(capsys, *greedy, "--draft", draft) == generated(capsys, *greedy)
+
+
 def test_samples_are_printed_one_after_the_other(capsys):
     expected = td.generate(
         embedded("kjv"), PROMPT, max_new_tokens=12, seed=3, n=3, temperature=0.8, top_p=0.95

@@ -146,6 +146,20 @@ TEST(pick_walks_to_the_target) {
   }
 }
 
+TEST(fractions_are_cut_below_one) {
+  CHECK(fraction_of(0) == 0.0);
+  CHECK(fraction_of(1) == 0x1p-128);
+  CHECK(fraction_of(Uint128{1} << 127) == 0.5);
+  CHECK(fraction_of(kAllOnes) == 1.0 - 0x1p-53);
+  CHECK(fraction_of(kAllOnes >> 64) == (1.0 - 0x1p-53) * 0x1p-64);
+  CHECK(fraction_of((Uint128{1} << 100) + 1) == 0x1p-28);
+  for (int bit = 0; bit < 128; ++bit) {
+    const double power = bit < 64 ? static_cast<double>(std::uint64_t{1} << bit) * 0x1p-128
+                                  : static_cast<double>(std::uint64_t{1} << (bit - 64)) * 0x1p-64;
+    CHECK(fraction_of(Uint128{1} << bit) == power);
+  }
+}
+
 // The first and the last uniform that fall on each child, by bisection: their number is the child's share of 2^128 to
 // within one unit of the total.
 TEST(pick_gives_each_child_its_share) {

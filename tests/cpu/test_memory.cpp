@@ -248,6 +248,41 @@ class ListKept final : public Call {
   std::vector<KeptRow> kept_;
 };
 
+/// The rows of a request as the positions of a third as many, each with two drafts.
+class VerifyCall final : public Call {
+ public:
+  VerifyCall(std::string name, const Request& request, bool siblings)
+      : Call(std::move(name), request), folded_(request), tokens_(kRows), accepted_(kRows / 3) {
+    folded_.logits.rows = kRows / 3;
+    folded_.logits.leading_shape = {kRows / 3};
+    folded_.logits.leading_strides = {3 * kVocab};
+    folded_.logits.position_stride = kVocab;
+    folded_.params = FilterParams{};
+    drafts_.count = 2;
+    for (std::int32_t draft = 0; draft < 2 * kRows / 3; ++draft) drafted_.push_back(draft * 1013);
+    drafts_.tokens = drafted_.data();
+    parents_.assign(drafted_.size(), -1);
+    if (siblings) drafts_.parents = parents_.data();
+    drafts_.logits = folded_.logits;
+  }
+  void run() override {
+    const VerifyOutputs outputs{tokens_.data(), accepted_.data()};
+    cpu::backend().verify(folded_, drafts_, outputs, drawn_.status.data());
+  }
+  bool equals(const Call& other) const override {
+    const auto& same = dynamic_cast<const VerifyCall&>(other);
+    return tokens_ == same.tokens_ && accepted_ == same.accepted_;
+  }
+
+ private:
+  Request folded_;
+  Drafts drafts_;
+  std::vector<std::int32_t> drafted_;
+  std::vector<std::int32_t> parents_;
+  std::vector<std::int32_t> tokens_;
+  std::vector<std::int64_t> accepted_;
+};
+
 using Calls = std::vector<std::unique_ptr<Call>>;
 
 /// Every call that fills buffers of the caller.
@@ -262,6 +297,8 @@ Calls calls_without_lists(const Jobs& jobs) {
   calls.push_back(std::make_unique<TransformCall>("probs", mixed, Transform::kProbs));
   calls.push_back(std::make_unique<TransformCall>("scores", mixed, Transform::kScores));
   calls.push_back(std::make_unique<TopKCall>("top_k", mixed));
+  calls.push_back(std::make_unique<VerifyCall>("verify a chain", mixed, false));
+  calls.push_back(std::make_unique<VerifyCall>("verify siblings", mixed, true));
   return calls;
 }
 
@@ -275,6 +312,8 @@ Calls calls_without_lists(const Jobs& jobs) {
   calls.push_back(std::make_unique<TransformCall>("probs", mixed, Transform::kProbs));
   calls.push_back(std::make_unique<TransformCall>("scores", mixed, Transform::kScores));
   calls.push_back(std::make_unique<TopKCall>("top_k", mixed));
+  calls.push_back(std::make_unique<VerifyCall>("verify a chain", mixed, false));
+  calls.push_back(std::make_unique<VerifyCall>("verify siblings", mixed, true));
   return calls;
 }
 

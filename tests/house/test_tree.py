@@ -28,7 +28,17 @@ TOP_FILES = {
     ".gitignore",
 }
 CPP_ROOMS = {"core", "plan", "cpu", "cuda", "search", "bindings"}
-TEST_ROOMS = CPP_ROOMS - {"bindings"} | {"steps", "draw", "api", "cli", "models", "lab", "house", "vectors"}
+TEST_ROOMS = CPP_ROOMS - {"bindings"} | {
+    "steps",
+    "draw",
+    "speculative",
+    "api",
+    "cli",
+    "models",
+    "lab",
+    "house",
+    "vectors",
+}
 FOLDERS = {".ci", "bench", "docs"}
 SUFFIXES = {
     "cpp": {".h", ".cpp", ".cu", ".cuh", ".md", ".txt"},

@@ -13,7 +13,15 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, runtime_ch
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CompleteModel", "Model", "Tokenizer", "complete", "fill_empty_prompts", "integers"]
+__all__ = [
+    "CompleteModel",
+    "Model",
+    "Tokenizer",
+    "array_library",
+    "complete",
+    "fill_empty_prompts",
+    "integers",
+]
 
 State = TypeVar("State")
 
@@ -272,7 +280,7 @@ def _extend_by_steps(model: Any, state: Any, tokens: npt.NDArray[Any]) -> tuple[
     known = next((logits for logits in scores if logits is not None), None)
     if known is None:
         return states, np.zeros((*tokens.shape, model.vocab_size), dtype=np.float32)
-    library = _library(known)
+    library = array_library(known)
     blank = library.zeros_like(known)
     return states, library.stack([blank if logits is None else logits for logits in scores], axis=1)
 
@@ -290,11 +298,11 @@ def _step_where(model: Any, state: Any, tokens: npt.NDArray[Any]) -> tuple[Any, 
     both[reading] = len(tokens) + np.arange(len(reading))
     places = np.full(len(tokens), len(reading))
     places[reading] = np.arange(len(reading))
-    padded = _concatenate([logits, _library(logits).zeros_like(logits[:1])])
+    padded = _concatenate([logits, array_library(logits).zeros_like(logits[:1])])
     return model.select(model.concat([state, after]), both), padded[places]
 
 
-def _library(array: Any) -> Any:
+def array_library(array: Any) -> Any:
     """Return the module whose functions work on this kind of array."""
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
@@ -302,4 +310,4 @@ def _library(array: Any) -> Any:
 
 
 def _concatenate(arrays: Sequence[Any]) -> Any:
-    return arrays[0] if len(arrays) == 1 else _library(arrays[0]).concatenate(arrays)
+    return arrays[0] if len(arrays) == 1 else array_library(arrays[0]).concatenate(arrays)
