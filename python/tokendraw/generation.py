@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokendraw._core import draw, log_softmax, sample, verify_draft
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.models.base import complete, fill_empty_prompts
-from tokendraw.params import READS_HISTORY, SamplingParams, columns_of
+from tokendraw.params import READS_HISTORY, SamplingParams, columns_of, merged_params
 from tokendraw.prompts import (
     Prompt,
     as_batch,
@@ -783,11 +783,7 @@ def _merged(
     params: SamplingParams | None, sampling: Mapping[str, Any], count: int, eos: Iterable[int]
 ) -> SamplingParams:
     """Return one set of parameters, its arrays with one value per prompt; `min_tokens` forbids these ends."""
-    unknown = sampling.keys() - {field.name for field in dataclasses.fields(SamplingParams)}
-    if unknown:
-        raise TypeError(f"generate() got an unexpected keyword argument {min(unknown)!r}")
-    ends = {"eos_token_id": tuple(sorted(eos)) or None}
-    merged = (SamplingParams() if params is None else params).replace(**ends, **sampling)
+    merged = merged_params("generate", params, sampling, eos_token_id=tuple(sorted(eos)) or None)
     for name, values in columns_of(merged).items():
         _check_count(name, len(values), count)
     return merged

@@ -300,6 +300,16 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def merged_params(
+    function: str, params: SamplingParams | None, sampling: Mapping[str, Any], **own: Any
+) -> SamplingParams:
+    """Return what a function was given as `params` and as keywords, which take precedence."""
+    unknown = sampling.keys() - {field.name for field in dataclasses.fields(SamplingParams)}
+    if unknown:
+        raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
+    return (SamplingParams() if params is None else params).replace(**own, **sampling)
+
+
 def columns_of(params: SamplingParams) -> dict[str, NDArray[Any]]:
     """Return the parameters that are given per row."""
     named = params.as_dict().items()

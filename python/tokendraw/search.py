@@ -20,7 +20,7 @@ from tokendraw._core import _beam_step, _BeamSearch
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.hypothesis import Hypothesis
 from tokendraw.models.base import fill_empty_prompts
-from tokendraw.params import SamplingParams, columns_of
+from tokendraw.params import SamplingParams, columns_of, merged_params
 from tokendraw.prompts import (
     Prompt,
     as_batch,
@@ -643,7 +643,7 @@ def _with_text(model: Model[Any], hypothesis: Hypothesis, ends: Sequence[int]) -
 
 
 def _checked(params: SamplingParams | None, sampling: Mapping[str, Any], count: int) -> SamplingParams:
-    merged = (SamplingParams() if params is None else params).replace(**sampling)
+    merged = merged_params("BeamSearch", params, sampling)
     if np.any(np.asarray(merged.min_tokens) != 0):
         raise ValueError(
             f"min_tokens must be 0 in a beam search, which has min_new_tokens, got {merged.min_tokens}"
