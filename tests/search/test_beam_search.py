@@ -4,7 +4,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hypothesis
@@ -14,54 +14,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import tokendraw as td
+from tests.search.models import TableModel, completions, ranked
 from tokendraw import reference
 
 SetIsa = Callable[[str], None]
 FALSE_ALARMS = 1e-6  # of each statistical test, whose seeds are fixed
 
 
-class TableModel:
-    """Logits that are a pure function of all tokens so far."""
-
-    def __init__(self, vocab: int, seed: int = 0, spread: float = 1.5) -> None:
-        self.vocab_size, self.seed, self.spread = vocab, seed, spread
-        self._rows: dict[tuple[int, ...], np.ndarray] = {}
-
-    def logits_of(self, tokens: Sequence[int]) -> np.ndarray:
-        key = tuple(tokens)
-        if key not in self._rows:
-            random = np.random.default_rng([self.seed, len(key), *key])
-            self._rows[key] = random.normal(0, self.spread, self.vocab_size).astype(np.float32)
-        return self._rows[key]
-
-    def start(self, prompts: Sequence[Sequence[int]]) -> tuple[Any, np.ndarray]:
-        return self._with_logits([list(prompt) for prompt in prompts])
-
-    def step(self, state: Any, tokens: Any) -> tuple[Any, np.ndarray]:
-        return self._with_logits([[*row, int(token)] for row, token in zip(state, tokens, strict=True)])
-
-    def select(self, state: Any, rows: Any) -> Any:
-        return [state[int(row)] for row in rows]
-
-    def _with_logits(self, state: Any) -> tuple[Any, np.ndarray]:
-        return state, np.stack([self.logits_of(row) for row in state])
-
-    def logprob(self, prompt: Sequence[int], tokens: Sequence[int]) -> float:
-        total = 0.0
-        for place, token in enumerate(tokens):
-            row = self.logits_of([*prompt, *tokens[:place]]).astype(np.float64)
-            total += row[token] - row.max() - np.log(np.exp(row - row.max()).sum())
-        return total
-
-
-def completions(vocab: int, limit: int, ends: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Yield everything that ends with an end token or after `limit` tokens."""
-    for length in range(1, limit + 1):
-        for tokens in itertools.product(range(vocab), repeat=length):
-            if any(token in ends for token in tokens[:-1]):
-                continue
-            if tokens[-1] in ends or length == limit:
-                yield tokens
+def logprob_of(model: TableModel, prompt: Sequence[int], tokens: Sequence[int]) -> float:
+    """Return the log-probability of tokens after a prompt, in float64."""
+    rows = [model.row([*prompt, *tokens[:place]]).astype(np.float64) for place in range(len(tokens))]
+    return sum(
+        row[token] - row.max() - np.log(np.exp(row - row.max()).sum())
+        for row, token in zip(rows, tokens, strict=True)
+    )
 
 
 OPTIONS = st.fixed_dictionaries(
@@ -101,7 +67,7 @@ def test_every_rule_is_that_of_the_reference(
         "eos_token_id": tuple(token for token in options["eos_token_id"] if token < vocab),
     }
     model = TableModel(vocab, seed)
-    expected = reference.beam_search(model.logits_of, prompt, **options)
+    expected = reference.beam_search(model.row, prompt, **options)
     found = td.beam_search(model, prompt, num_return=options["num_beams"], **options)
     assert [h.tokens for h in found] == [tokens for tokens, _, _ in expected]
     assert [h.score for h in found] == pytest.approx([score for _, score, _ in expected], abs=1e-5)
@@ -111,7 +77,7 @@ def test_every_rule_is_that_of_the_reference(
 @pytest.mark.parametrize("seed", range(30))
 def test_a_beam_as_wide_as_the_tree_is_exact(seed: int):
     model, ends = TableModel(3, seed), [(), (0,), (0, 2)][seed % 3]
-    best = sorted(completions(3, 4, ends), key=lambda tokens: -model.logprob([1], tokens))
+    best = [each.tokens for each in ranked(completions(model, [1], 4, ends))]
     found = td.beam_search(
         model, [1], num_beams=81, max_new_tokens=4, eos_token_id=ends, length_penalty=0.0, num_return=81
     )
@@ -192,8 +158,7 @@ def chi_square(counts: Counter[Any], expected: dict[Any, float]) -> float:
 
 
 def exact_probabilities(model: TableModel, limit: int, ends: Sequence[int]) -> dict[tuple[int, ...], float]:
-    tree = completions(model.vocab_size, limit, ends)
-    return {tokens: math.exp(model.logprob([1], tokens)) for tokens in tree}
+    return {each.tokens: math.exp(each.logprob) for each in completions(model, [1], limit, ends)}
 
 
 def test_stochastic_beams_are_a_sample_without_replacement():
@@ -244,7 +209,7 @@ def test_more_beams_than_sequences_are_all_of_them():
     found = td.beam_search(
         model, [1], num_beams=9, max_new_tokens=3, num_return=9, choice="stochastic", seed=1, eos_token_id=()
     )
-    assert {tuple(h.tokens) for h in found} == set(completions(2, 3, ()))
+    assert {tuple(h.tokens) for h in found} == {each.tokens for each in completions(model, [1], 3)}
     assert [h.log_inclusion for h in found] == [0.0] * 8  # nothing was dropped
     assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
 
@@ -262,7 +227,7 @@ def test_one_sampled_beam_is_a_sample():
 def test_sampled_candidates_are_drawn_without_replacement():
     """Two beams of the first step: the unordered pairs of a sample without replacement."""
     model, draws = TableModel(4, 10), 3000
-    probs = {token: math.exp(model.logprob([1], [token])) for token in range(4)}
+    probs = {token: math.exp(logprob_of(model, [1], [token])) for token in range(4)}
     pairs = {
         frozenset((a, b)): probs[a] * probs[b] * (1 / (1 - probs[a]) + 1 / (1 - probs[b]))
         for a, b in itertools.combinations(range(4), 2)
@@ -270,7 +235,7 @@ def test_sampled_candidates_are_drawn_without_replacement():
     counts: Counter[Any] = Counter()
     for seed in range(draws):
         search = td.BeamSearch(2, max_new_tokens=2, candidates=1, choice="sampled", seed=seed)
-        counts[frozenset(search.step(model.logits_of([1])[None]).tokens.tolist())] += 1
+        counts[frozenset(search.step(model.row([1])[None]).tokens.tolist())] += 1
     assert chi_square(counts, pairs) > FALSE_ALARMS
 
 
@@ -297,9 +262,9 @@ def test_a_mask_takes_tokens_and_leaves_probabilities():
         model, [1], num_beams=4, max_new_tokens=3, mask=mask, num_return=4, eos_token_id=()
     ):
         assert mask[h.tokens].all()
-        assert h.logprob == pytest.approx(model.logprob([1], h.tokens), abs=1e-5)
+        assert h.logprob == pytest.approx(logprob_of(model, [1], h.tokens), abs=1e-5)
     [best] = td.beam_search(model, [1], num_beams=4, max_new_tokens=1, mask=mask, renormalize=True)
-    shares = td.log_softmax(model.logits_of([1]), mask=mask)
+    shares = td.log_softmax(model.row([1]), mask=mask)
     assert best.logprob == pytest.approx(float(shares.max()), abs=1e-6)
 
 
@@ -315,9 +280,9 @@ def test_filters_narrow_the_beam():
     ):
         for h in td.beam_search(model, [1], **options, **filters):
             for place, token in enumerate(h.tokens):
-                row = model.logits_of([1, *h.tokens[:place]])
+                row = model.row([1, *h.tokens[:place]])
                 assert td.softmax(row, **filters)[token] > 0
-            assert h.logprob == pytest.approx(model.logprob([1], h.tokens), abs=1e-5)
+            assert h.logprob == pytest.approx(logprob_of(model, [1], h.tokens), abs=1e-5)
 
 
 def test_temperature_and_penalties_change_the_distribution():
@@ -326,7 +291,7 @@ def test_temperature_and_penalties_change_the_distribution():
     steps: dict[str, Any] = {"temperature": 0.7, "repetition_penalty": 1.5, "bias": {2: 0.8}}
     [found] = td.beam_search(model, tokens, num_beams=1, max_new_tokens=6, **steps)
     for _ in range(6):
-        row = td.log_softmax(model.logits_of(tokens)[None], history=[tokens], **steps)[0]
+        row = td.log_softmax(model.row(tokens)[None], history=[tokens], **steps)[0]
         tokens = [*tokens, int(row.argmax())]
         total += float(row.max())
     assert found.tokens == tokens[3:]
@@ -381,7 +346,7 @@ def test_a_scorer_ranks():
     [found] = td.beam_search(model, [1], num_beams=1, candidates=4, max_new_tokens=6, scorer=scorer)
     tokens = [1]
     for _ in range(6):
-        probs = td.softmax(model.logits_of(tokens))
+        probs = td.softmax(model.row(tokens))
         best = max(
             np.argsort(-probs)[:4].tolist(), key=lambda token: score(float(probs[token]), [*tokens, token])
         )
@@ -406,7 +371,7 @@ def test_a_step_says_which_rows_go_on():
         assert len(search.row_prompts) == len(search.scores) == search.num_live == len(step.tokens)
         if search.num_live:
             state, logits = model.step(model.select(state, step.parents), step.tokens)
-            assert state == search.histories
+            assert list(map(list, state)) == search.histories
     assert [len(best) for best in search.finish()] == [2, 3]
     with pytest.raises(ValueError, match="must have a prompt that is not done"):
         search.step(logits)
@@ -415,7 +380,7 @@ def test_a_step_says_which_rows_go_on():
 def test_a_search_that_is_left_early_returns_what_it_has():
     model = TableModel(7, 3)
     search = td.BeamSearch(3, max_new_tokens=9)
-    search.step(model.logits_of([1])[None])
+    search.step(model.row([1])[None])
     found = search.finish()[0]
     assert [len(h.tokens) for h in found] == [1, 1, 1]
     assert not any(h.finished for h in found)
@@ -450,7 +415,9 @@ def test_an_invalid_row_ends_its_beam_alone(bad: float):
     state, logits = model.start([[1], [2]])
     step = search.step(logits)
     state, logits = model.step(model.select(state, step.parents), step.tokens)
-    logits[2:] = bad  # both beams of the second prompt
+    logits = np.where(
+        [[False], [False], [True], [True]], np.float32(bad), logits
+    )  # those of the second prompt
     with pytest.raises(td.InvalidLogitsError, match=r"row 2 .*row 3") as caught:
         search.step(logits)
     assert caught.value.rows == (2, 3)
@@ -553,7 +520,7 @@ def test_presets_are_the_rules_they_name():
     options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 6, "eos_token_id": (0, 4)}
     for name, differences in rules.items():
         expected = reference.beam_search(
-            model.logits_of, [1, 2], **{"early_stopping": False, **options, **differences}
+            model.row, [1, 2], **{"early_stopping": False, **options, **differences}
         )
         search = td.BeamSearch.preset(name, 3, prompts=[[1, 2]], max_new_tokens=6, eos_token_id=(0, 4))
         state, logits = model.start([[1, 2]])
