@@ -16,6 +16,7 @@ from tokendraw.budgets import Contestant, copies, floor_of, make_rows
 
 VOCAB = 32000
 WIDEST_BUDGET = 2.2  # times np.max, of 5,000 beams
+MOST_WRITTEN = 2000  # beams, whose continuations anybody writes out
 BUDGETS = {4: None, 64: None, 5000: WIDEST_BUDGET}
 
 Step = Callable[[np.ndarray], Any]
@@ -48,15 +49,18 @@ def by_heap(scores: np.ndarray, k: int) -> Step:
 STEPS = {TOKENDRAW: by_heap, "partition": by_partition, "sort": by_sort}
 
 
-def contest_of(beams: int) -> Contest:
-    """Return the contest of one width; 160 million scores take half a minute to sort: nobody does."""
-    batches = (
-        copies(make_rows("peaked", beams, VOCAB)) if beams < 1000 else [make_rows("peaked", beams, VOCAB)]
-    )
+def contestants_of(beams: int) -> dict[str, Contestant]:
+    """Return who takes a step of one width; 160 million scores take half a minute to sort: nobody does."""
+    rows = make_rows("peaked", beams, VOCAB)
+    batches = copies(rows) if beams < MOST_WRITTEN else [rows]
     scores = -np.sort(np.random.default_rng(5).exponential(3, beams)).astype(np.float32)
-    names = [TOKENDRAW] if beams >= 1000 else list(STEPS)
-    contestants = {FLOOR: floor_of(batches)}
-    contestants |= {name: Contestant(STEPS[name](scores, 2 * beams), batches) for name in names}
+    names = [TOKENDRAW] if beams >= MOST_WRITTEN else list(STEPS)
+    own = {name: Contestant(STEPS[name](scores, 2 * beams), batches) for name in names}
+    return {FLOOR: floor_of(batches)} | own
+
+
+def contest_of(beams: int) -> Contest:
+    contestants = contestants_of(beams)
     budget = BUDGETS[beams]
     budgets = [] if budget is None else [Budget(TOKENDRAW, FLOOR, budget)]
     return Contest(f"beam step [{beams}, {VOCAB}]", beams, contestants, budgets)
@@ -65,7 +69,7 @@ def contest_of(beams: int) -> Contest:
 RECIPES = [
     Recipe(
         f"{beams}-beams",
-        (TOKENDRAW, FLOOR, *([] if beams >= 1000 else ["partition", "sort"])),
+        (TOKENDRAW, FLOOR, *([] if beams >= MOST_WRITTEN else ["partition", "sort"])),
         lambda _, beams=beams: contest_of(beams),
     )
     for beams in BUDGETS

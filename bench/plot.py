@@ -41,6 +41,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "onnxruntime": {"color": "#E69F00"},
     "numba": {"color": "#56B4E9"},
     "llama.cpp": {"color": "#777777"},
+    "partition": {"color": "#0072B2"},
+    "sort": {"color": "#009E73"},
 }
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -80,6 +82,26 @@ def medians(name: str, vocab: int) -> Iterator[tuple[str, float]]:
 
 
 def draw(panels: dict[str, Curves], file: Path) -> None:
+    columns = 4
+    figure, axes = new_figure(-(-(len(panels) + 1) // columns), columns, (13, 6.6))
+    flat_axes = list(axes.flat)
+    for axis, (name, found) in zip(flat_axes, panels.items(), strict=False):
+        draw_panel(axis, JOBS[name].title, found, "tokens in the vocabulary")
+    handles = {line.get_label(): line for axis in flat_axes for line in axis.get_lines()}
+    for axis in flat_axes[len(panels) :]:
+        axis.axis("off")
+    flat_axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("microseconds a call")
+    figure.suptitle("Time of a call against the vocabulary: one row, float32, one thread", fontsize=12)
+    stamp(figure, f"Medians of up to {ROUNDS} rounds; rows above 2 MiB from memory.")
+    figure.tight_layout(rect=(0, 0.02, 1, 0.99))
+    figure.savefig(file, metadata={"Date": None})
+    append_licence(file)
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    """Return an empty figure and its axes."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -87,40 +109,26 @@ def draw(panels: dict[str, Curves], file: Path) -> None:
 
     # Text as text, and nothing random: the same times give the same file.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tokendraw", "font.size": 9})
-    columns = 4
-    figure, axes = pyplot.subplots(-(-(len(panels) + 1) // columns), columns, figsize=(13, 6.6), sharey=True)
-    flat_axes = list(axes.flat)
-    for axis, (name, found) in zip(flat_axes, panels.items(), strict=False):
-        _draw_panel(axis, JOBS[name].title, found)
-    handles = {line.get_label(): line for axis in flat_axes for line in axis.get_lines()}
-    for axis in flat_axes[len(panels) :]:
-        axis.axis("off")
-    flat_axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("microseconds a call")
+    return pyplot.subplots(rows, columns, figsize=size, sharey=True)
+
+
+def stamp(figure: Any, how: str) -> None:
+    """Say below the axes when, where and how it was measured."""
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    figure.suptitle("Time of a call against the vocabulary: one row, float32, one thread", fontsize=12)
-    figure.text(
-        0.01,
-        0.01,
-        f"{today}. {machine()}. Medians of up to {ROUNDS} rounds; rows above 2 MiB from memory.",
-        fontsize=7,
-    )
-    figure.tight_layout(rect=(0, 0.02, 1, 0.99))
-    figure.savefig(file, metadata={"Date": None})
-    _append_licence(file)
+    figure.text(0.01, 0.01, f"{today}. {machine()}. {how}", fontsize=7 if figure.get_figwidth() > 8 else 4)
 
 
-def _draw_panel(axis: Any, title: str, found: Curves) -> None:
+def draw_panel(axis: Any, title: str, found: Curves, across: str) -> None:
+    """Draw times against what varies."""
     for contestant, points in found.items():
-        vocabs, seconds = zip(*points, strict=True)
-        axis.loglog(vocabs, [1e6 * value for value in seconds], label=contestant, **STYLES[contestant])
+        places, seconds = zip(*points, strict=True)
+        axis.loglog(places, [1e6 * value for value in seconds], label=contestant, **STYLES[contestant])
     axis.set_title(title)
-    axis.set_xlabel("tokens in the vocabulary")
+    axis.set_xlabel(across)
     axis.grid(True, which="major", alpha=0.25)
 
 
-def _append_licence(file: Path) -> None:
+def append_licence(file: Path) -> None:
     """Put the licence into the second line, after the XML declaration, and end lines without blanks."""
     head, *rest = (line.rstrip() for line in file.read_text(encoding="utf-8").splitlines())
     licence = "<!-- SPDX-License-Identifier: Apache-2.0 -->"
