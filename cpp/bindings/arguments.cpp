@@ -57,6 +57,8 @@ constexpr std::array<const char*, kKeywords> kNames{
     "target_logits",
     "parents",
     "replacement",
+    "tokens",
+    "ranks",
 };
 
 }  // namespace
@@ -115,7 +117,8 @@ Arguments::Arguments(const KeywordNames& names, const Signature& signature, PyOb
     put(static_cast<Keyword>(keyword), values[count + i]);
   }
   for (const Keyword keyword : signature.positional) {
-    if ((seen & set_of(keyword)) == 0) type_error(function + "() missing required argument '" + kNames[keyword] + "'");
+    if (((seen | signature.optional) & set_of(keyword)) != 0) continue;
+    type_error(function + "() missing required argument '" + kNames[keyword] + "'");
   }
 }
 

@@ -63,6 +63,8 @@ enum Keyword : int {
   kKeyTargetLogits,
   kKeyParents,
   kKeyReplacement,
+  kKeyTokens,
+  kKeyRanks,
   kKeywords,
 };
 
@@ -102,6 +104,7 @@ struct Signature {
   const char* function;
   std::vector<Keyword> positional;
   KeywordSet keywords;
+  KeywordSet optional = 0;  // positional ones that may be left out
 };
 
 /// The arguments of one call, borrowed; null where not given or None.

@@ -284,6 +284,17 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void score(const Request& request, const PerRow<std::int64_t>& tokens, const ScoreOutputs& out,
+             RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t index) {
+      Row row(kernels, view, work);
+      status[index] = row.scan(Scan::kSums);
+      if (status[index] != RowStatus::kValid) return write_invalid_scores(out, index);
+      write_scores(row, static_cast<std::int32_t>(tokens[index]), out, index);
+    });
+  }
+
   void transform(const Request& request, Transform transform, float* out, RowStatus* status) override {
     const Kernels& kernels = *active_isa().kernels;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t row) {

@@ -12,6 +12,22 @@ namespace {
 
 float round_logprob(double logprob) { return static_cast<float>(std::max(logprob, static_cast<double>(-FLT_MAX))); }
 
+/// A logsumexp may lie above the largest float by the log of the vocabulary.
+float round_score(double score) {
+  constexpr double kLargest = static_cast<double>(FLT_MAX);
+  return static_cast<float>(std::clamp(score, -kLargest, kLargest));
+}
+
+/// -inf for a token at -inf.
+float logprob_of_any(const Row& row, float score, double mass) {
+  return score >= -FLT_MAX ? round_logprob(row.logprob(score, mass)) : -HUGE_VALF;
+}
+
+Candidate candidate_of(Row& row, std::int32_t token) {
+  row.kernels.tile_scores(row.view(), token / kTile, row.work.tile);
+  return {row.work.tile[token % kTile], token};
+}
+
 float logprob_of(const Row& row, Candidate token, double mass, std::int64_t kept) {
   return kept == 1 ? 0.0f : round_logprob(row.logprob(token.score, mass));
 }
@@ -27,12 +43,29 @@ RawToken describe_raw(const Kernels& kernels, const RowView& view, std::int32_t 
   std::swap(work.summaries, work.raw_summaries);
   Row row(kernels, raw, work);
   row.scan(Scan::kSums);
-  kernels.tile_scores(raw, token / kTile, work.tile);
-  const Candidate candidate{work.tile[token % kTile], token};
+  const Candidate candidate = candidate_of(row, token);
   const RawToken described{round_logprob(row.logprob(candidate.score, row.mass(kKeepFinite))),
                            row.count(up_to(candidate))};
   std::swap(work.summaries, work.raw_summaries);
   return described;
+}
+
+void write_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::int64_t index) {
+  const double mass = row.mass(kKeepFinite);
+  if (out.logprobs || out.ranks) {
+    const Candidate candidate = candidate_of(row, token);
+    if (out.logprobs) out.logprobs[index] = logprob_of_any(row, candidate.score, mass);
+    if (out.ranks) out.ranks[index] = row.count(up_to(candidate));
+  }
+  if (out.logsumexps) out.logsumexps[index] = round_score(row.log_origin() + row.log_offset(mass));
+  if (out.entropies) out.entropies[index] = static_cast<float>(row.entropy(kKeepFinite, mass));
+}
+
+void write_invalid_scores(const ScoreOutputs& out, std::int64_t index) {
+  if (out.logprobs) out.logprobs[index] = std::nanf("");
+  if (out.ranks) out.ranks[index] = -1;
+  if (out.logsumexps) out.logsumexps[index] = std::nanf("");
+  if (out.entropies) out.entropies[index] = std::nanf("");
 }
 
 void write_best(Kept& kept, std::int64_t count, std::int32_t* tokens, float* logprobs) {

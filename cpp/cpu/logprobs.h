@@ -21,6 +21,10 @@ struct RawToken {
 /// Of the logits as the caller gave them: no mask, no bias, temperature 1. Uses work.raw_summaries.
 RawToken describe_raw(const Kernels& kernels, const RowView& view, std::int32_t token, Workspace& work);
 
+/// The same of a row that was scanned with its sums, and of all its tokens.
+void write_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::int64_t index);
+void write_invalid_scores(const ScoreOutputs& out, std::int64_t index);
+
 /// The first `count` tokens of the order with their log-probabilities over the kept set: -inf where a step removed one,
 /// token -1 past the last. Rescans the row.
 void write_best(Kept& kept, std::int64_t count, std::int32_t* tokens, float* logprobs);

@@ -14,6 +14,11 @@ class Backend {
   /// status [rows] says which rows could be drawn from.
   virtual void draw(const Request& request, const DrawOutputs& outputs, RowStatus* status) = 0;
 
+  /// What the unmodified logits say of `tokens`, one per row, and of all. Without an output that names a token,
+  /// `tokens` is not read.
+  virtual void score(const Request& request, const PerRow<std::int64_t>& tokens, const ScoreOutputs& outputs,
+                     RowStatus* status) = 0;
+
   /// out [rows, vocab], row-major.
   virtual void transform(const Request& request, Transform transform, float* out, RowStatus* status) = 0;
 

@@ -137,6 +137,14 @@ struct DrawOutputs {
   float* top_logprobs = nullptr;       // [rows, top_count], -inf where a filter removed the token
 };
 
+/// One entry per row; a null pointer is an output that nobody asked for. NaN and -1 where the row is invalid.
+struct ScoreOutputs {
+  float* logprobs = nullptr;      // of the given tokens
+  std::int64_t* ranks = nullptr;  // tokens above the given ones in the total order
+  float* logsumexps = nullptr;
+  float* entropies = nullptr;
+};
+
 enum class Transform : std::uint8_t { kScores, kLogprobs, kProbs };
 
 struct KeptRow {

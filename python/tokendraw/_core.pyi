@@ -650,6 +650,31 @@ def top_k(
     threads: int | None = None,
 ) -> tuple[_ArrayT, _ArrayT]: ...
 
+# Of one row a number; else arrays of the kind of logits.
+def token_logprobs(
+    logits: _Array,
+    tokens: _Integers,
+    ranks: bool = False,
+    *,
+    on_invalid: _OnInvalid | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> Any: ...
+def logsumexp(
+    logits: _Array,
+    *,
+    on_invalid: _OnInvalid | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> Any: ...
+def entropy(
+    logits: _Array,
+    *,
+    on_invalid: _OnInvalid | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> Any: ...
+
 # The arrays are of the kind of logits.
 @overload
 def top_continuations(

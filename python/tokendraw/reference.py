@@ -40,11 +40,13 @@ __all__ = [
     "descend",
     "draw",
     "dry_penalties",
+    "entropy",
     "filter_logits",
     "greedy",
     "is_active",
     "kept_set",
     "log_softmax",
+    "logsumexp",
     "parameters_of",
     "philox4x32_10",
     "pick",
@@ -63,6 +65,7 @@ __all__ = [
     "select_xtc",
     "softmax",
     "start_row",
+    "token_logprobs",
     "top_continuations",
     "top_k",
     "total_order",
@@ -1788,3 +1791,63 @@ def _repeats(tokens: Sequence[int], size: int) -> set[int]:
     last = tuple(tokens[len(tokens) - size + 1 :])
     grams = [tuple(tokens[begin : begin + size]) for begin in range(len(tokens) - size + 1)]
     return {gram[-1] for gram in grams if gram[:-1] == last}
+
+
+def token_logprobs(
+    logits: ArrayLike, tokens: ArrayLike, ranks: bool = False, *, on_invalid: OnInvalid = "raise"
+) -> Any:
+    """Return the log-probability of one token per row; with `ranks` also how many tokens rank before it.
+
+    Examples
+    --------
+    >>> logprobs, ranks = token_logprobs(np.log([[6, 3, 1], [1, 8, 1]]), [1, 1], ranks=True)
+    >>> np.exp(logprobs).round(3).tolist(), ranks.tolist()
+    ([0.3, 0.8], [1, 0])
+    """
+    matrix, leading = _matrix(logits)
+    given = np.broadcast_to(np.asarray(tokens).ravel(), len(matrix))
+    rows, faults = _whole_rows(matrix)
+    found, before_it = np.full(len(matrix), np.nan), np.full(len(matrix), -1)
+    for place, (row, token) in enumerate(zip(rows, given, strict=True)):
+        if row is not None:
+            found[place] = row.logprobs[token]
+            before_it[place] = np.flatnonzero(total_order(row.logits) == token)[0]
+    logprobs = _shaped(found.tolist(), leading, np.float64)
+    _refuse(faults, on_invalid, logprobs)
+    return (logprobs, _shaped(before_it.tolist(), leading, np.int64)) if ranks else logprobs
+
+
+def logsumexp(logits: ArrayLike, *, on_invalid: OnInvalid = "raise") -> Any:
+    """Return the logarithm of the sum of exp(logits), per row.
+
+    Examples
+    --------
+    >>> round(np.exp(logsumexp(np.log([1, 2, 7]))), 4)
+    np.float64(10.0)
+    """
+    return _per_whole_row(logits, on_invalid, lambda row: row.highest + float(np.log(row.weights.sum())))
+
+
+def entropy(logits: ArrayLike, *, on_invalid: OnInvalid = "raise") -> Any:
+    """Return the entropy of every row in nats.
+
+    Examples
+    --------
+    >>> round(entropy(np.zeros(8)) / np.log(2), 4)
+    np.float64(3.0)
+    """
+    return _per_whole_row(logits, on_invalid, lambda row: row.entropy)
+
+
+def _whole_rows(matrix: Logits) -> tuple[list[Row | None], list[str]]:
+    """Return every row before any step, None where it is invalid, and why."""
+    faults = [_beam_fault(logits, 0.0) for logits in matrix]
+    return [None if fault else start_row(row) for fault, row in zip(faults, matrix, strict=True)], faults
+
+
+def _per_whole_row(logits: ArrayLike, on_invalid: OnInvalid, value: Callable[[Row], float]) -> Any:
+    matrix, leading = _matrix(logits)
+    rows, faults = _whole_rows(matrix)
+    values = _shaped([np.nan if row is None else value(row) for row in rows], leading, np.float64)
+    _refuse(faults, on_invalid, values)
+    return values

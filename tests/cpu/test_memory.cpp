@@ -200,6 +200,19 @@ class TokensOnly final : public Call {
   }
 };
 
+class ScoreCall final : public Call {
+ public:
+  using Call::Call;
+  void run() override {
+    ScoreOutputs outputs;
+    outputs.logprobs = drawn_.logprobs.data();
+    outputs.ranks = drawn_.ranks.data();
+    outputs.logsumexps = drawn_.raw_logprobs.data();
+    outputs.entropies = drawn_.entropies.data();
+    cpu::backend().score(request_, PerRow<std::int64_t>{29998}, outputs, drawn_.status.data());
+  }
+};
+
 class TransformCall final : public Call {
  public:
   TransformCall(std::string name, const Request& request, Transform transform)
@@ -297,6 +310,7 @@ Calls calls_without_lists(const Jobs& jobs) {
   calls.push_back(std::make_unique<TransformCall>("probs", mixed, Transform::kProbs));
   calls.push_back(std::make_unique<TransformCall>("scores", mixed, Transform::kScores));
   calls.push_back(std::make_unique<TopKCall>("top_k", mixed));
+  calls.push_back(std::make_unique<ScoreCall>("scores of a token", mixed));
   calls.push_back(std::make_unique<VerifyCall>("verify a chain", mixed, false));
   calls.push_back(std::make_unique<VerifyCall>("verify siblings", mixed, true));
   return calls;
@@ -312,6 +326,7 @@ Calls calls_without_lists(const Jobs& jobs) {
   calls.push_back(std::make_unique<TransformCall>("probs", mixed, Transform::kProbs));
   calls.push_back(std::make_unique<TransformCall>("scores", mixed, Transform::kScores));
   calls.push_back(std::make_unique<TopKCall>("top_k", mixed));
+  calls.push_back(std::make_unique<ScoreCall>("scores of a token", mixed));
   calls.push_back(std::make_unique<VerifyCall>("verify a chain", mixed, false));
   calls.push_back(std::make_unique<VerifyCall>("verify siblings", mixed, true));
   return calls;

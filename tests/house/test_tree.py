@@ -31,6 +31,7 @@ CPP_ROOMS = {"core", "plan", "cpu", "cuda", "search", "bindings"}
 TEST_ROOMS = CPP_ROOMS - {"bindings"} | {
     "steps",
     "draw",
+    "scoring",
     "speculative",
     "api",
     "cli",
