@@ -82,7 +82,7 @@ using test::Drawn;
 constexpr std::int64_t kRows = 12;
 constexpr std::int64_t kVocab = 30000;  // two threads find enough to do
 // Ten times slower, or emulated: there these loops take minutes, and tell nothing that they do not tell elsewhere.
-#if defined(__SANITIZE_THREAD__) || defined(__aarch64__)
+#if defined(__SANITIZE_THREAD__) || defined(TOKENDRAW_EMULATED)
 const std::vector<int> kThreadCounts{2};
 #else
 const std::vector<int> kThreadCounts{1, 2, 3};
@@ -382,7 +382,7 @@ class MemoryLimit {
   ~MemoryLimit() { allocations_left = -1; }
 };
 
-#if !defined(__SANITIZE_THREAD__) && !defined(__aarch64__)
+#if !defined(__SANITIZE_THREAD__) && !defined(TOKENDRAW_EMULATED)
 
 /// Whether the call went through.
 bool runs_within(std::int64_t allocations_allowed, bool for_good, Call& call) {
