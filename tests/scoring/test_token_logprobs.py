@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tokendraw as td
-from tests.adversarial import DTYPES, INVALID, LARGE_SIZES, SMALL_SIZES, VALID, generator
+from tests.adversarial import DTYPES, INVALID, LARGE_SIZES, SMALL_SIZES, VALID, generator, matrix
 from tokendraw import reference
 
 SetIsa = Callable[[str], None]
@@ -39,15 +39,10 @@ def close(found: np.ndarray, exact: np.ndarray, where: np.ndarray) -> None:
 
 @pytest.mark.parametrize("size", SMALL_SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", VALID)
-def test_every_row_is_as_the_reference_says(name: str, dtype: str, size: int, isa: str):
-    with np.errstate(over="ignore"):
-        row = VALID[name](size).astype(DTYPES[dtype])
-    values = row.astype(np.float64)
-    if not np.isfinite(values).any() or np.isposinf(values).any():
-        pytest.skip(f"{name} is no valid row in {dtype}")
-    tokens = np.unique(np.r_[0, size // 2, size - 1, generator(size).integers(0, size, 5)])
-    check(np.repeat(row[None], len(tokens), axis=0), tokens)
+def test_every_row_is_as_the_reference_says(dtype: str, size: int, isa: str):
+    for row in matrix(size, DTYPES[dtype]):
+        tokens = np.unique(np.r_[0, size // 2, size - 1, generator(size).integers(0, size, 5)])
+        check(np.repeat(row[None], len(tokens), axis=0), tokens)
 
 
 @pytest.mark.parametrize("size", LARGE_SIZES)
