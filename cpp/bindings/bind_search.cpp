@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // top_continuations: what a step of a beam search asks of the logits.
 #include <algorithm>
-#include <cfloat>
 #include <cmath>
 
 #include "bindings/bind.h"
@@ -9,6 +8,7 @@
 #include "bindings/gil.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
+#include "core/arithmetic.h"
 #include "cpu/backend.h"
 #include "plan/plan.h"
 
@@ -58,11 +58,8 @@ std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) 
 
 const Signature kTopContinuations{"top_continuations", {kKeyLogits, kKeyScores, kKeyK}, kCallKeywords};
 
-/// Within float32, which a sum of finite log-probabilities may leave.
-float round_score(double score) {
-  constexpr double kLargest = static_cast<double>(FLT_MAX);
-  return score < -DBL_MAX ? -HUGE_VALF : static_cast<float>(std::clamp(score, -kLargest, kLargest));
-}
+/// Past the last continuation -inf; a sum of finite log-probabilities stays finite.
+float score_of(const Continuation& c) { return c.token < 0 ? -HUGE_VALF : finite_float(c.score); }
 
 bool is_valid(const BeamGroup& group, const std::vector<RowStatus>& status) {
   const auto first = status.begin() + group.first_beam;
@@ -95,7 +92,7 @@ PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t 
       const bool valid = is_valid(group, status);
       for (std::int64_t slot = group.first_slot; slot < group.first_slot + k; ++slot) {
         const Continuation& c = found[static_cast<std::size_t>(slot)];
-        static_cast<float*>(scores.data())[slot] = valid ? round_score(c.score) : std::nanf("");
+        static_cast<float*>(scores.data())[slot] = valid ? score_of(c) : std::nanf("");
         static_cast<std::int32_t*>(parents.data())[slot] = valid ? c.parent : -1;
         static_cast<std::int32_t*>(tokens.data())[slot] = valid ? c.token : -1;
       }

@@ -29,6 +29,12 @@ TOKENDRAW_INLINE float fma(float a, float b, float c) {
 /// The larger of two; where either is NaN, the second (as `maxps` does).
 TOKENDRAW_INLINE float larger(float a, float b) { return a > b ? a : b; }
 
+/// The nearest float that is finite.
+TOKENDRAW_INLINE float finite_float(double x) {
+  constexpr double kLargest = 0x1.fffffep127;
+  return static_cast<float>(x < -kLargest ? -kLargest : x > kLargest ? kLargest : x);
+}
+
 /// 2^(n - 127) for the integer n in the low bits of a float that kRoundToInteger was added to; 0 for n = 0.
 TOKENDRAW_INLINE float power_of_two_field(float shifted) {
   return bit_cast<float>(bit_cast<std::uint32_t>(shifted) << 23);

@@ -5,18 +5,13 @@
 #include <cmath>
 #include <utility>
 
+#include "core/arithmetic.h"
 #include "cpu/top_k.h"
 
 namespace tokendraw::cpu {
 namespace {
 
 float round_logprob(double logprob) { return static_cast<float>(std::max(logprob, static_cast<double>(-FLT_MAX))); }
-
-/// A logsumexp may lie above the largest float by the log of the vocabulary.
-float round_score(double score) {
-  constexpr double kLargest = static_cast<double>(FLT_MAX);
-  return static_cast<float>(std::clamp(score, -kLargest, kLargest));
-}
 
 /// -inf for a token at -inf.
 float logprob_of_any(const Row& row, float score, double mass) {
@@ -57,7 +52,7 @@ void write_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::in
     if (out.logprobs) out.logprobs[index] = logprob_of_any(row, candidate.score, mass);
     if (out.ranks) out.ranks[index] = row.count(up_to(candidate));
   }
-  if (out.logsumexps) out.logsumexps[index] = round_score(row.log_origin() + row.log_offset(mass));
+  if (out.logsumexps) out.logsumexps[index] = finite_float(row.log_origin() + row.log_offset(mass));
   if (out.entropies) out.entropies[index] = static_cast<float>(row.entropy(kKeepFinite, mass));
 }
 

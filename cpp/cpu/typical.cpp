@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/arithmetic.h"
+
 namespace tokendraw::cpu {
 namespace {
 
@@ -20,8 +22,7 @@ bool is_empty(const ScoreBand& band) { return band.floor > band.ceiling; }
 /// whose distance it is.
 ScoreBand band_of(double center, double distance) {
   const auto holds = [&](float score) { return distance_of(score, center) <= distance; };
-  const double bounded = std::clamp(center, -static_cast<double>(FLT_MAX), static_cast<double>(FLT_MAX));
-  const float nearest = static_cast<float>(bounded);
+  const float nearest = finite_float(center);
   for (const float near : {nearest, std::nextafter(nearest, HUGE_VALF), std::nextafter(nearest, -HUGE_VALF)}) {
     if (std::isfinite(near) && holds(near)) {
       return {farthest_float(near, -FLT_MAX, holds), farthest_float(near, FLT_MAX, holds)};

@@ -40,8 +40,8 @@ BeamSearch::BeamSearch(BeamParams params, std::vector<BeamPrompt> prompts)
 }
 
 bool BeamSearch::is_done(std::int64_t prompt) const {
-  return std::all_of(groups_.begin(), groups_.end(),
-                     [&](const Group& group) { return group.prompt != prompt || group.done; });
+  const auto first = first_group_of(prompt);
+  return std::all_of(first, first + params_.groups, [](const Group& group) { return group.done; });
 }
 
 // ---- what a step asks for -----------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ std::vector<Continuation> BeamSearch::candidates_among(const BeamGroup& asked, c
 void BeamSearch::penalize_taken(std::vector<Continuation>& candidates, const std::vector<std::int32_t>& taken) const {
   for (Continuation& candidate : candidates) {
     const auto count = std::count(taken.begin(), taken.end(), candidate.token);
-    candidate.priority = candidate.score - params_.diversity_penalty * static_cast<double>(count);
+    candidate.priority -= params_.diversity_penalty * static_cast<double>(count);
   }
   std::sort(candidates.begin(), candidates.end(), outranks);
 }
@@ -320,11 +320,11 @@ Hypothesis BeamSearch::describe(const Group& group, const Beam& running) const {
 std::vector<Hypothesis> BeamSearch::best(std::int64_t prompt, std::int64_t count) const {
   std::vector<Hypothesis> best;
   std::vector<Hypothesis> running;
-  for (const Group& group : groups_) {
-    if (group.prompt != prompt) continue;
-    for (const Finished& finished : group.finished) best.push_back(describe(group, finished));
-    for (const Beam& beam : group.live) {
-      if (beam.node != Sequences::kEmpty) running.push_back(describe(group, beam));
+  const auto first = first_group_of(prompt);
+  for (auto group = first; group != first + params_.groups; ++group) {
+    for (const Finished& finished : group->finished) best.push_back(describe(*group, finished));
+    for (const Beam& beam : group->live) {
+      if (beam.node != Sequences::kEmpty) running.push_back(describe(*group, beam));
     }
   }
   const auto better = [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; };

@@ -96,6 +96,9 @@ class BeamSearch {
   const Owner& owner_of(std::int64_t row) const { return owners_[static_cast<std::size_t>(row)]; }
   const Group& group_of_row(std::int64_t row) const { return groups_[owner_of(row).group]; }
   const Beam& beam_of_row(std::int64_t row) const { return group_of_row(row).live[owner_of(row).beam]; }
+  std::vector<Group>::const_iterator first_group_of(std::int64_t prompt) const {
+    return groups_.begin() + prompt * params_.groups;
+  }
   const BeamPrompt& prompt_of(const Group& group) const { return prompts_[static_cast<std::size_t>(group.prompt)]; }
   std::int64_t candidates_of(const Group& group) const;
   std::int64_t capacity_of(const Group& group) const;
@@ -124,7 +127,7 @@ class BeamSearch {
   BeamParams params_;
   std::vector<BeamPrompt> prompts_;
   Sequences sequences_;
-  std::vector<Group> groups_;
+  std::vector<Group> groups_;  // prompt after prompt
   std::int64_t steps_ = 0;
 
   std::vector<Owner> owners_;  // of the rows of the next step

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokendraw._core import _BestFirst, draw, top_continuations
 from tokendraw.errors import InvalidLogitsError
-from tokendraw.hypothesis import Hypothesis
+from tokendraw.hypothesis import Hypothesis, text_of
 from tokendraw.models.base import complete, fill_empty_prompts
 from tokendraw.params import READS_HISTORY, SamplingParams, columns_of, merged_params
 from tokendraw.prompts import Prompt, check_logits, encode_prompt, end_tokens, integer, tokenizer_of
 
 if TYPE_CHECKING:
     from tokendraw.models.base import CompleteModel, Model, Tokenizer
+    from tokendraw.tree import SearchTree
 
 __all__ = ["Search", "SearchProgress", "best_first_search"]
 
@@ -77,15 +78,6 @@ class SearchProgress(NamedTuple):
     bound: float
 
 
-class _Tree(Protocol):
-    """What a search tells a `SearchTree`."""
-
-    def add(self, parent: int, token: int, logprob: float) -> int: ...
-    def keep(self, node: int) -> None: ...
-    def finish(self, node: int) -> None: ...
-    def best(self, node: int) -> None: ...
-
-
 def best_first_search(
     model: Model[Any],
     prompt: Prompt,
@@ -104,7 +96,7 @@ def best_first_search(
     constraint: Callable[[int, list[int]], Any] | None = None,
     on_invalid: Literal["raise", "mark"] | None = None,
     on_progress: Callable[[SearchProgress], object] | None = None,
-    tree: _Tree | None = None,
+    tree: SearchTree | None = None,
     **sampling: Any,
 ) -> Search:
     """Find the most probable completions of a prompt, and prove that there are none better.
@@ -475,23 +467,22 @@ class _Result:
     def _hypothesis(
         self, node: int, token: int, token_logprob: float, logprob: float, score: float
     ) -> Hypothesis:
-        _, tokens, logprobs = self.heap.path(node)
-        finished = token in self.ends
-        shown = tokens if finished else [*tokens, token]
+        _, before_it, logprobs = self.heap.path(node)
+        tokens = [*before_it, token]
         return Hypothesis(
-            tokens=[*tokens, token],
+            tokens=tokens,
             score=score,
             logprob=logprob,
             logprobs=[*logprobs, token_logprob],
-            finished=finished,
-            text=None if self.tokenizer is None else self.tokenizer.decode(shown),
+            finished=token in self.ends,
+            text=text_of(self.tokenizer, tokens, self.ends),
         )
 
 
 class _Record:
     """Tells a tree what the search looked at: each node that was read, and the first of its candidates."""
 
-    def __init__(self, tree: _Tree, heap: Any, ends: frozenset[int], limit: int) -> None:
+    def __init__(self, tree: SearchTree, heap: Any, ends: frozenset[int], limit: int) -> None:
         self._tree = tree
         self._heap = heap
         self._ends = ends

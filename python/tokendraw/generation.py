@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -17,18 +16,24 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tokendraw._core import draw, log_softmax, sample, verify_draft
+from tokendraw._core import draw, log_softmax, sample, token_logprobs, verify_draft
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.models.base import complete, fill_empty_prompts
 from tokendraw.params import READS_HISTORY, SamplingParams, columns_of, merged_params
 from tokendraw.prompts import (
+    PerPrompt,
     Prompt,
     as_batch,
+    check_count,
     check_logits,
     encode_prompt,
     end_tokens,
     integer,
     listed,
+    noise_of,
+    per_prompt,
+    rows_or_shared,
+    select_rows,
     token_ids,
     tokenizer_of,
 )
@@ -43,7 +48,6 @@ __all__ = ["GeneratedToken", "Generation", "TokenStream", "generate", "stream_ge
 
 FinishReason: TypeAlias = Literal["stop", "eos", "length", "invalid"]
 OnInvalid: TypeAlias = Literal["raise", "mark"]
-PerPrompt: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 Stop: TypeAlias = str | int | Iterable[str | int]
 TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
 
@@ -303,14 +307,15 @@ def stream_generate(
     if eos_token_id is None and params is not None:
         eos_token_id = params.eos_token_id
     endings = _Endings.of(model, stop, eos_token_id)
-    limits = _per_prompt("max_new_tokens", max_new_tokens, count, bits=32)
+    limits = per_prompt("max_new_tokens", max_new_tokens, count, bits=32)
+    seeds, streams = noise_of(seed, stream, [samples] * count)
     drawing = _Drawing(
         params=_merged(params, sampling, count, endings.eos),
-        seeds=np.array(_seeds(seed, count), dtype=np.uint64),
-        streams=np.array(_streams(stream, seed, count, samples), dtype=np.int64),
-        steps=np.array(_per_prompt("step", step, count, bits=32), dtype=np.int64),
-        mask=_rows_or_shared("mask", mask, count),
-        bias=_rows_or_shared("bias", bias, count),
+        seeds=np.array(seeds, dtype=np.uint64),
+        streams=np.array(streams, dtype=np.int64),
+        steps=np.array(per_prompt("step", step, count, bits=32), dtype=np.int64),
+        mask=rows_or_shared("mask", mask, count),
+        bias=rows_or_shared("bias", bias, count),
         logprobs=integer("logprobs", logprobs),
         on_invalid=on_invalid,
     )
@@ -515,8 +520,8 @@ class _Drawing:
             seeds=self.seeds[chosen],
             streams=self.streams[chosen],
             steps=self.steps[chosen],
-            mask=self.mask[chosen] if np.ndim(self.mask) == 2 else self.mask,
-            bias=self.bias[chosen] if np.ndim(self.bias) == 2 else self.bias,
+            mask=select_rows(self.mask, chosen),
+            bias=select_rows(self.bias, chosen),
         )
 
     def repeat(self, samples: int) -> _Drawing:
@@ -530,15 +535,8 @@ class _Drawing:
         try:
             draws = draw(
                 logits,
-                params=self.params,
-                seed=self.seeds,
-                stream=self.streams,
-                step=self.steps + position,
-                mask=self.mask,
-                bias=self.bias,
                 logprobs=self.logprobs,
-                on_invalid=self.on_invalid,
-                **self._histories(live),
+                **self._options(self.steps + position, live),
             )
         except InvalidLogitsError as error:
             error.add_note(f"at position {position} of sequences {[live[row].index for row in error.rows]}")
@@ -551,17 +549,7 @@ class _Drawing:
         self, logits: Any, places: NDArray[Any], live: Sequence[_Sequence], drafted: Sequence[Sequence[int]]
     ) -> Any:
         """Return one draft per row at places of their own."""
-        return sample(
-            logits,
-            params=self.params,
-            seed=self.seeds,
-            stream=self.streams,
-            step=self.steps + places,
-            mask=self.mask,
-            bias=self.bias,
-            on_invalid=self.on_invalid,
-            **self._histories(live, drafted),
-        )
+        return sample(logits, **self._options(self.steps + places, live, drafted))
 
     def verify(
         self, drafts: Any, draft_logits: Any, logits: Any, places: NDArray[Any], live: Sequence[_Sequence]
@@ -572,14 +560,7 @@ class _Drawing:
                 drafts,
                 draft_logits,
                 logits,
-                params=self.params,
-                seed=self.seeds,
-                stream=self.streams,
-                step=self.steps + places,
-                mask=self.mask,
-                bias=self.bias,
-                on_invalid=self.on_invalid,
-                **self._histories(live),
+                **self._options(self.steps + places, live),
             )
         except InvalidLogitsError as error:
             error.add_note(
@@ -602,28 +583,39 @@ class _Drawing:
         tokens = [token for run in runs for token in run]
         one_each = self.select(rows.tolist())
         chosen = logits[rows, offsets]
-        options = {
-            "params": one_each.params,
-            "seed": one_each.seeds,
-            "stream": one_each.streams,
-            "step": one_each.steps + (places[rows] + offsets),
-            "mask": one_each.mask,
-            "bias": one_each.bias,
-            "on_invalid": "mark",
-            **one_each._histories(
-                [live[row] for row in rows],
-                [runs[row][:offset] for row, offset in zip(rows, offsets, strict=True)],
-            ),
-        }
-        of_tokens = np.arange(len(tokens)), np.maximum(tokens, 0)
-        processed = log_softmax(chosen, **options)[of_tokens].tolist()
-        raw = log_softmax(chosen, on_invalid="mark")[of_tokens].tolist()
+        options = one_each._options(
+            one_each.steps + (places[rows] + offsets),
+            [live[row] for row in rows],
+            [runs[row][:offset] for row, offset in zip(rows, offsets, strict=True)],
+        )
+        options["on_invalid"] = "mark"
+        emitted = np.maximum(tokens, 0)
+        processed = log_softmax(chosen, **options)[np.arange(len(tokens)), emitted].tolist()
+        raw = token_logprobs(chosen, emitted, on_invalid="mark").tolist()
         best = (
             one_each._top_logprobs(draw(chosen, logprobs=self.logprobs, **options))
             if self.logprobs
             else [()] * len(tokens)
         )
         return map(_Drawn, tokens, processed, raw, best)
+
+    def _options(
+        self,
+        steps: NDArray[Any],
+        live: Sequence[_Sequence],
+        drafted: Sequence[Sequence[int]] | None = None,
+    ) -> dict[str, Any]:
+        """Return what every function of the core that draws is given."""
+        return {
+            "params": self.params,
+            "seed": self.seeds,
+            "stream": self.streams,
+            "step": steps,
+            "mask": self.mask,
+            "bias": self.bias,
+            "on_invalid": self.on_invalid,
+            **self._histories(live, drafted),
+        }
 
     def _histories(
         self, live: Sequence[_Sequence], drafted: Sequence[Sequence[int]] | None = None
@@ -751,47 +743,11 @@ class _Sequence:
 # --- What was asked: every check, before the model runs ----------------------------------------------------
 
 
-def _per_prompt(name: str, value: Any, count: int, *, bits: int) -> list[int]:
-    """Return one integer of so many bits per prompt."""
-    if np.ndim(value) == 0:
-        return [integer(name, value, limit=1 << bits)] * count
-    values = list(value)
-    _check_count(name, len(values), count)
-    return [
-        integer(name, each, limit=1 << bits, where=f" (prompt {place})") for place, each in enumerate(values)
-    ]
-
-
-def _check_count(name: str, length: int, count: int) -> None:
-    if length != count:
-        raise ValueError(f"{name} must be one value or one per prompt ({count}), got {length}")
-
-
-def _seeds(seed: PerPrompt | None, count: int) -> list[int]:
-    return _per_prompt("seed", secrets.randbits(64) if seed is None else seed, count, bits=64)
-
-
-def _streams(stream: PerPrompt | None, seed: PerPrompt | None, count: int, samples: int) -> list[int]:
-    """Return the stream of each prompt's first sample, so that no two sequences share their noise."""
-    if stream is not None:
-        return _per_prompt("stream", stream, count, bits=56)
-    has_one_seed = seed is None or np.ndim(seed) == 0
-    return [place * samples if has_one_seed else 0 for place in range(count)]
-
-
 def _merged(
     params: SamplingParams | None, sampling: Mapping[str, Any], count: int, eos: Iterable[int]
 ) -> SamplingParams:
     """Return one set of parameters, its arrays with one value per prompt; `min_tokens` forbids these ends."""
     merged = merged_params("generate", params, sampling, eos_token_id=tuple(sorted(eos)) or None)
     for name, values in columns_of(merged).items():
-        _check_count(name, len(values), count)
+        check_count(name, len(values), count)
     return merged
-
-
-def _rows_or_shared(name: str, value: Any, count: int) -> Any:
-    """Return a mask or bias that rows can be selected from, if it has rows."""
-    if np.ndim(value) != 2:
-        return value
-    _check_count(name, len(value), count)
-    return value if hasattr(value, "shape") else np.asarray(value)

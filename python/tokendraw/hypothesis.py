@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Hypothesis"]
+if TYPE_CHECKING:
+    from tokendraw.models.base import Tokenizer
+
+__all__ = ["Hypothesis", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +49,11 @@ class Hypothesis:
     finished: bool
     text: str | None = None
     log_inclusion: float | None = None
+
+
+def text_of(tokenizer: Tokenizer | None, tokens: Sequence[int], ends: Collection[int]) -> str | None:
+    """Return the text of a completion without its end token; None without a tokenizer."""
+    if tokenizer is None:
+        return None
+    has_end = len(tokens) > 0 and tokens[-1] in ends
+    return tokenizer.decode(tokens[:-1] if has_end else tokens)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
+import secrets
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +16,26 @@ if TYPE_CHECKING:
     from tokendraw.models.base import Model, Tokenizer
 
 __all__ = [
+    "PerPrompt",
     "Prompt",
     "as_batch",
+    "check_count",
     "check_logits",
     "encode_prompt",
     "end_tokens",
     "integer",
     "is_one_prompt",
     "listed",
+    "noise_of",
+    "per_prompt",
+    "rows_or_shared",
+    "select_rows",
     "token_ids",
     "tokenizer_of",
 ]
 
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer[Any]]
+PerPrompt: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 
 
 def as_batch(prompts: Prompt | Sequence[Prompt]) -> list[Any]:
@@ -100,3 +109,47 @@ def end_tokens(model: Model[Any], eos_token_id: int | Iterable[int] | None) -> l
     if eos_token_id is None:
         eos_token_id = getattr(model, "eos_token_id", None)
     return token_ids("eos_token_id", listed(eos_token_id), model)
+
+
+def check_count(name: str, length: int, count: int) -> None:
+    """Raise ValueError unless there is one value per prompt."""
+    if length != count:
+        raise ValueError(f"{name} must be one value or one per prompt ({count}), got {length}")
+
+
+def per_prompt(name: str, value: PerPrompt, count: int, *, bits: int, least: int = 0) -> list[int]:
+    """Return one integer of so many bits per prompt."""
+    if np.ndim(value) == 0:
+        return [integer(name, value, least=least, limit=1 << bits)] * count
+    values = list(cast("Sequence[int]", value))
+    check_count(name, len(values), count)
+    return [
+        integer(name, each, least=least, limit=1 << bits, where=f" (prompt {place})")
+        for place, each in enumerate(values)
+    ]
+
+
+def noise_of(
+    seed: PerPrompt | None, stream: PerPrompt | None, widths: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Return the seed and the first stream of every prompt, so that no sequences share their noise."""
+    count = len(widths)
+    seeds = per_prompt("seed", secrets.randbits(64) if seed is None else seed, count, bits=64)
+    if stream is not None:
+        return seeds, per_prompt("stream", stream, count, bits=56)
+    has_one_seed = seed is None or np.ndim(seed) == 0
+    before = [0, *itertools.accumulate(widths)][:count]
+    return seeds, before if has_one_seed else [0] * count
+
+
+def rows_or_shared(name: str, value: Any, count: int) -> Any:
+    """Return a mask or bias that rows can be selected from, if it has rows."""
+    if np.ndim(value) != 2:
+        return value
+    check_count(name, len(value), count)
+    return value if hasattr(value, "shape") else np.asarray(value)
+
+
+def select_rows(value: Any, rows: Any) -> Any:
+    """Return these rows of what `rows_or_shared` returned."""
+    return value[rows] if np.ndim(value) == 2 else value

@@ -8,7 +8,6 @@ reorders the model's cache by `parents`. `beam_search` is that loop for a model 
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -18,18 +17,24 @@ from numpy.typing import NDArray
 
 from tokendraw._core import _beam_step, _BeamSearch
 from tokendraw.errors import InvalidLogitsError
-from tokendraw.hypothesis import Hypothesis
+from tokendraw.hypothesis import Hypothesis, text_of
 from tokendraw.models.base import fill_empty_prompts
 from tokendraw.params import SamplingParams, columns_of, merged_params
 from tokendraw.prompts import (
+    PerPrompt,
     Prompt,
     as_batch,
+    check_count,
     check_logits,
     encode_prompt,
     end_tokens,
     integer,
     is_one_prompt,
     listed,
+    noise_of,
+    per_prompt,
+    rows_or_shared,
+    select_rows,
     tokenizer_of,
 )
 
@@ -40,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["BeamCandidates", "BeamSearch", "BeamStep", "beam_search"]
 
 EarlyStopping: TypeAlias = Literal["never", "exhaust"] | bool
-PerPrompt: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
 Constraint: TypeAlias = Callable[[int, list[int]], Any]
 
 
@@ -225,9 +229,9 @@ class BeamSearch:
         )
         count = len(tokens)
         self._params = _checked(params, sampling, count)
-        self._widths = _one_per_prompt("num_beams", num_beams, count, least=1)
-        limits = _one_per_prompt("max_new_tokens", max_new_tokens, count, least=1, bits=32)
-        seeds, streams = _noise(seed, stream, self._widths)
+        self._widths = per_prompt("num_beams", num_beams, count, bits=24, least=1)
+        limits = per_prompt("max_new_tokens", max_new_tokens, count, bits=32, least=1)
+        seeds, streams = noise_of(seed, stream, self._widths)
         options = {
             "length_penalty": float(length_penalty),
             "early_stopping": early_stopping,
@@ -349,10 +353,10 @@ class BeamSearch:
         tokens, parents, valid = _beam_step(
             self._core,
             logits,
-            params=self._params_of_rows(),
+            params=self._paramsselect_rows(),
             mask=mask,
             bias=bias,
-            scorer=None if scorer is None else lambda *found: scorer(BeamCandidates(*found)),
+            scorer=None if scorer is None else _floats_of(scorer),
             on_invalid=on_invalid,
             threads=threads,
         )
@@ -401,7 +405,7 @@ class BeamSearch:
         inclusion = log_inclusion if self._is_sampled else None
         return Hypothesis(tokens, score, logprob, logprobs, finished, log_inclusion=inclusion)
 
-    def _params_of_rows(self) -> SamplingParams:
+    def _paramsselect_rows(self) -> SamplingParams:
         columns = columns_of(self._params)
         if not columns:
             return self._params
@@ -490,10 +494,15 @@ def beam_search(
         early_stopping=early_stopping,
         **options,
     )
+    mask, bias = (rows_or_shared(name, each, len(batch)) for name, each in (("mask", mask), ("bias", bias)))
     loop = _Loop(model, search, [len(each) for each in batch], mask, bias, constraint, scorer, tree)
     if batch:
         loop.run(batch, on_step)
-    found = [[_with_text(model, each, ends) for each in best] for best in search.finish(num_return)]
+    tokenizer = tokenizer_of(model)
+    found = [
+        [dataclasses.replace(each, text=text_of(tokenizer, each.tokens, ends)) for each in best]
+        for best in search.finish(num_return)
+    ]
     loop.mark_finished()
     return found[0] if is_one else found
 
@@ -546,8 +555,8 @@ class _Loop:
         dead = np.zeros(len(rows), np.bool_) if allowed is None else ~allowed.any(axis=1)
         step = self._search.step(
             logits,
-            mask=_both(_of_rows(self._mask, rows), allowed),
-            bias=_of_rows(self._bias, rows),
+            mask=_both(select_rows(self._mask, rows), allowed),
+            bias=select_rows(self._bias, rows),
             scorer=self._scorer_of(state),
             on_invalid="mark" if dead.any() else None,
         )
@@ -617,11 +626,6 @@ class _Record:
                 self._tree.best(node)
 
 
-def _of_rows(value: Any, rows: NDArray[np.intp]) -> Any:
-    """Return a mask or bias of prompts as one of rows."""
-    return value[rows] if np.ndim(value) == 2 else value
-
-
 def _both(mask: Any, allowed: NDArray[np.bool_] | None) -> Any:
     if mask is None or allowed is None:
         return allowed if mask is None else mask
@@ -630,13 +634,9 @@ def _both(mask: Any, allowed: NDArray[np.bool_] | None) -> Any:
     return np.asarray(mask) & allowed
 
 
-def _with_text(model: Model[Any], hypothesis: Hypothesis, ends: Sequence[int]) -> Hypothesis:
-    tokenizer = tokenizer_of(model)
-    if tokenizer is None:
-        return hypothesis
-    has_end = hypothesis.tokens and hypothesis.tokens[-1] in ends
-    shown = hypothesis.tokens[:-1] if has_end else hypothesis.tokens
-    return dataclasses.replace(hypothesis, text=tokenizer.decode(shown))
+def _floats_of(scorer: Scorer) -> Callable[..., list[float]]:
+    """Return the scorer as the core calls it."""
+    return lambda *found: np.asarray(scorer(BeamCandidates(*found)), np.float64).ravel().tolist()
 
 
 # --- What was asked ----------------------------------------------------------------------------------------
@@ -649,31 +649,5 @@ def _checked(params: SamplingParams | None, sampling: Mapping[str, Any], count: 
             f"min_tokens must be 0 in a beam search, which has min_new_tokens, got {merged.min_tokens}"
         )
     for name, values in columns_of(merged).items():
-        if len(values) != count:
-            raise ValueError(f"{name} must be one value or one per prompt ({count}), got {len(values)}")
+        check_count(name, len(values), count)
     return merged
-
-
-def _one_per_prompt(name: str, value: Any, count: int, *, least: int = 0, bits: int = 24) -> list[int]:
-    if np.ndim(value) == 0:
-        return [integer(name, value, least=least, limit=1 << bits)] * count
-    values = list(value)
-    if len(values) != count:
-        raise ValueError(f"{name} must be one value or one per prompt ({count}), got {len(values)}")
-    return [
-        integer(name, each, least=least, limit=1 << bits, where=f" (prompt {place})")
-        for place, each in enumerate(values)
-    ]
-
-
-def _noise(
-    seed: PerPrompt | None, stream: PerPrompt | None, widths: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """Return the seed and the first stream of every prompt."""
-    count = len(widths)
-    seeds = _one_per_prompt("seed", secrets.randbits(64) if seed is None else seed, count, bits=64)
-    if stream is not None:
-        return seeds, _one_per_prompt("stream", stream, count, bits=56)
-    before = np.concatenate([[0], np.cumsum(widths)])[:count].tolist()
-    has_one_seed = seed is None or np.ndim(seed) == 0
-    return seeds, before if has_one_seed else [0] * count

@@ -354,6 +354,17 @@ def test_a_scorer_ranks():
     assert found.tokens == tokens[1:]
 
 
+def test_a_scorer_ranks_in_every_group():
+    """The penalty of the second group is taken from what the scorer said: that token 5 is best by far."""
+    model = TableModel(8, 3)
+
+    def scorer(candidates: td.BeamCandidates) -> np.ndarray:
+        return candidates.scores + 50.0 * (candidates.tokens == 5)
+
+    search = td.BeamSearch(2, max_new_tokens=3, num_groups=2, diversity_penalty=1.0, candidates=8)
+    assert search.step(model.row([1])[None], scorer=scorer).tokens.tolist() == [5, 5]
+
+
 # --- Step by step ------------------------------------------------------------------------------------------
 
 
@@ -501,6 +512,20 @@ def test_bad_steps():
         search.finish(3)
     with pytest.raises(ValueError, match=r"preset must be 'transformers', .*, got 'bert'"):
         td.BeamSearch.preset("bert", 2, max_new_tokens=3)
+
+
+def test_bad_rows_of_a_search():
+    model, prompts = TableModel(6, 1), [[1], [2]]
+    for name, value in (("mask", np.ones((3, 6), bool)), ("bias", np.zeros((1, 6), np.float32))):
+        with pytest.raises(
+            ValueError, match=rf"{name} must be one value or one per prompt \(2\), got {len(value)}"
+        ):
+            td.beam_search(model, prompts, num_beams=2, max_new_tokens=2, **{name: value})
+
+
+def test_a_scorer_must_return_numbers():
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        td.BeamSearch(2, max_new_tokens=2).step(np.zeros((1, 4), np.float32), scorer=lambda found: ["x"] * 4)
 
 
 def test_presets_are_the_rules_they_name():
