@@ -13,7 +13,7 @@ import numpy as np
 
 from tokendraw.lab.intervals import Interval, bootstrap_interval, mean_interval, share_interval
 
-__all__ = ["Answers", "Examination", "Figure"]
+__all__ = ["Answers", "Examination", "Figure", "mean_shares"]
 
 Side: TypeAlias = Literal["explicit", "search", "implicit"]
 
@@ -90,8 +90,9 @@ class Examination:
 
     Examples
     --------
-    >>> answers = [Answers("sums", str(place), {"greedy": share}, {}, []) for place, share in enumerate([0, 1])]
-    >>> print(Examination({}, answers, 0.1).table())
+    >>> known = Answers("sums", "2 + 3", {"greedy": 1.0}, {}, [])
+    >>> unknown = Answers("sums", "4 + 9", {"greedy": 0.0}, {}, [])
+    >>> print(Examination({}, [known, unknown], 0.1).table())
     sums: 2 exercises
       explicit  greedy  0.5000 [0.0945, 0.9055]
     """
@@ -168,11 +169,20 @@ class Examination:
 
 def _as_one(answers: Sequence[Answers]) -> Answers:
     first = answers[0]
-    shares = _means([each.shares for each in answers])
-    return Answers(first.family, first.name, shares, _means([each.chances for each in answers]), first.nats)
+    shares = mean_shares([each.shares for each in answers])
+    return Answers(
+        first.family, first.name, shares, mean_shares([each.chances for each in answers]), first.nats
+    )
 
 
-def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean_shares(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each share over those that have it.
+
+    Examples
+    --------
+    >>> mean_shares([{"greedy": 0.0, "chosen": 1.0}, {"greedy": 1.0}])
+    {'greedy': 0.5, 'chosen': 1.0}
+    """
     keys = dict.fromkeys(key for each in values for key in each)
     return {key: float(np.mean([each[key] for each in values if key in each])) for key in keys}
 

@@ -11,7 +11,7 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -22,6 +22,7 @@ __all__ = [
     "Exercise",
     "Lexicon",
     "arithmetic",
+    "as_json",
     "from_text",
     "read_exercises",
     "replace_name",
@@ -79,9 +80,9 @@ class Exercise:
 
     Examples
     --------
-    >>> exercise = Exercise("2 + 3 = ", ["5\\n"], [[Corruption("6\\n", "result")]], family="sums")
+    >>> exercise = Exercise("2 + 3 = ", ["5."], [[Corruption("6.", "result")]], family="sums")
     >>> exercise.steps, exercise.corruptions[0][0].kind
-    (('5\\n',), 'result')
+    (('5.',), 'result')
     >>> Exercise("2 + 3 = ", [])
     Traceback (most recent call last):
       ...
@@ -164,7 +165,9 @@ def read_exercises(path: str | os.PathLike[str]) -> list[Exercise]:
     name = os.fspath(path)
     with open(path, "rb") as file:
         lines = file.read().split(b"\n")
-    found = [_parsed(line, f" (line {number} of {name})") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [
+        _parsed(line, f" (line {number} of {name})") for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not found:
         raise ValueError(f"a file of exercises must hold at least one, got none in {name}")
     return found
@@ -180,7 +183,7 @@ def write_exercises(path: str | os.PathLike[str], exercises: Iterable[Exercise])
     exercises : iterable of Exercise
         One line each.
     """
-    lines = [json.dumps(_as_json(exercise), ensure_ascii=False) + "\n" for exercise in exercises]
+    lines = [json.dumps(as_json(exercise), ensure_ascii=False) + "\n" for exercise in exercises]
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)
 
@@ -208,7 +211,9 @@ def _exercise(fields: dict[str, Any]) -> Exercise:
             raise ValueError(f"a key must be one of {', '.join(known)}, got {key!r}")
     for key in ("prompt", "steps"):
         if key not in fields:
-            raise ValueError(f"an exercise must have {key!r}, got {', '.join(map(repr, fields)) or 'nothing'}")
+            raise ValueError(
+                f"an exercise must have {key!r}, got {', '.join(map(repr, fields)) or 'nothing'}"
+            )
     for key in ("family", "name"):
         if not isinstance(fields.get(key, ""), str):
             raise ValueError(f"{key!r} must be text, got {fields[key]!r}")
@@ -237,7 +242,14 @@ def _corruptions(own: Any) -> Iterator[Corruption]:
             yield Corruption(text, kind)
 
 
-def _as_json(exercise: Exercise) -> dict[str, Any]:
+def as_json(exercise: Exercise) -> dict[str, Any]:
+    """Return an exercise as a line of a file has it.
+
+    Examples
+    --------
+    >>> as_json(Exercise("one, ", ["two"], [[Corruption("tow", "swap")]]))["corruptions"]
+    [{'swap': ['tow']}]
+    """
     wrong: list[Any] = []
     for own in exercise.corruptions:
         by_kind: dict[str, list[Text]] = {}
@@ -298,10 +310,10 @@ def arithmetic(count: int = 40, *, operation: Operation = "sum", seed: int = 0) 
     if not 0 < count <= len(pairs):
         raise ValueError(f"count must be in [1, {len(pairs)}], got {count}")
     source = random.Random(f"arithmetic {operation} {seed}")
-    shown = "\n".join(_question(*pair, operation) + "".join(_solution(*pair, operation)) for pair in _SHOWN[operation])
-    return [
-        _calculation(f"{shown}\n", pair, operation, source) for pair in source.sample(pairs, count)
-    ]
+    shown = "\n".join(
+        _question(*pair, operation) + "".join(_solution(*pair, operation)) for pair in _SHOWN[operation]
+    )
+    return [_calculation(f"{shown}\n", pair, operation, source) for pair in source.sample(pairs, count)]
 
 
 def _calculation(shown: str, pair: tuple[int, int], operation: Operation, source: random.Random) -> Exercise:
@@ -377,8 +389,7 @@ def wrong_digit(text: str, place: int, source: random.Random) -> str:
     '7 + 8 = 13'
     """
     number = list(_NUMBER.finditer(text))[place]
-    others = sorted(set(_near_numbers(number[0])) - {number[0]})
-    return text[: number.start()] + source.choice(others) + text[number.end() :]
+    return text[: number.start()] + source.choice(_other_numbers(number[0])) + text[number.end() :]
 
 
 def _near_numbers(digits: str) -> Iterator[str]:
@@ -398,21 +409,22 @@ def _near_numbers(digits: str) -> Iterator[str]:
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _PIECE = re.compile(r".+?(?:[,;:.?!]+(?=\s)|$)")
-_SENTENCE_END = re.compile(r"[.?!:]\W*$")
+_BESIDE_WORDS = " \t,;-()[]'\"‘’“”"
 _LEAST_WORDS = 3
 
-_NUMBER_WORDS = (
+_NUMBER_WORDS = _WORD.findall(
     "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand"
-).split()
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
+)
+_ORDINALS = _WORD.findall("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth")
 _NUMBERS_OF = {word: list_ for list_ in (_NUMBER_WORDS, _ORDINALS) for word in list_}
 
 
 class Lexicon:
     """The words of a text: how frequent each is, and which are names.
 
-    A name is a word with a capital letter that stands within a sentence, and nowhere without it.
+    A name is a word of at least two letters with a capital that stands within a sentence, and nowhere
+    without the capital.
 
     Parameters
     ----------
@@ -428,13 +440,13 @@ class Lexicon:
 
     def __init__(self, text: str) -> None:
         self.counts = Counter(_WORD.findall(text))
-        within = {
-            match[0] for line in text.split("\n") for match in _WORD.finditer(line) if _is_within(line, match)
-        }
         is_lower = {word.lower() for word in self.counts if word.islower()}
-        self.names = {word for word in within if word[0].isupper() and word.lower() not in is_lower}
-        self._plain = sorted(set(self.counts) - self.names - set(_NUMBERS_OF))
-        self._names = sorted(self.names)
+        capital = {word for word in _capitals(text) if word.lower() not in is_lower}
+        self.names = {word for word in capital if len(word) > 1}
+        # By shape, and by whether they are names: those that may replace one another.
+        self._alike: dict[tuple[str, bool], list[str]] = {}
+        for word in sorted(set(self.counts) - set(_NUMBERS_OF)):
+            self._alike.setdefault((_shape(word), word in self.names), []).append(word)
 
     def like(self, word: str, *, names: bool = False) -> list[str]:
         """Return words, or names, written alike and about as frequent, in order.
@@ -442,9 +454,8 @@ class Lexicon:
         They have the same case, at most two letters more or less, and at most twice or half the count. If
         there are none, the count does not matter.
         """
-        known = self._names if names else self._plain
-        alike = [each for each in known if each.lower() != word.lower() and _shape(each) == _shape(word)]
-        alike = [each for each in alike if abs(len(each) - len(word)) <= 2]
+        known = self._alike.get((_shape(word), names), [])
+        alike = [each for each in known if abs(len(each) - len(word)) <= 2 and each != word]
         count = self.counts[word]
         return [each for each in alike if count <= 2 * self.counts[each] <= 4 * count] or alike
 
@@ -453,14 +464,13 @@ def _shape(word: str) -> str:
     return "lower" if word.islower() else "upper" if word.isupper() and len(word) > 1 else "capital"
 
 
-def _is_within(line: str, word: re.Match[str]) -> bool:
-    """Return whether something of the same sentence stands before the word."""
-    before = line[: word.start()]
-    return bool(before.strip()) and _SENTENCE_END.search(before) is None
-
-
-def _replaced(text: str, word: re.Match[str], by: str) -> str:
-    return text[: word.start()] + by + text[word.end() :]
+def _capitals(text: str) -> Iterator[str]:
+    """Yield the words with a capital that stand within a sentence, not at its start."""
+    for line in text.split("\n"):
+        for word in _WORD.finditer(line):
+            before = line[: word.start()].rstrip(_BESIDE_WORDS) if word[0][0].isupper() else ""
+            if before and before[-1] not in ".?!:":
+                yield word[0]
 
 
 def swap_words(text: str, source: random.Random) -> str | None:
@@ -509,7 +519,7 @@ def replace_word(text: str, lexicon: Lexicon, source: random.Random) -> str | No
     ' she came'
     """
     words = [match for match in _WORD.finditer(text) if match[0].islower() and match[0] not in _NUMBERS_OF]
-    return _with_another(text, [(word, lexicon.like(word[0])) for word in words], source)
+    return _with_another(text, words, lexicon.like, source)
 
 
 def replace_name(text: str, lexicon: Lexicon, source: random.Random) -> str | None:
@@ -531,7 +541,7 @@ def replace_name(text: str, lexicon: Lexicon, source: random.Random) -> str | No
     'And Paul went up,'
     """
     words = [match for match in _WORD.finditer(text) if match[0] in lexicon.names]
-    return _with_another(text, [(word, lexicon.like(word[0], names=True)) for word in words], source)
+    return _with_another(text, words, lambda name: lexicon.like(name, names=True), source)
 
 
 def replace_number(text: str, source: random.Random) -> str | None:
@@ -549,25 +559,24 @@ def replace_number(text: str, source: random.Random) -> str | None:
     >>> replace_number(" and lived seven years", random.Random(0))
     ' and lived fifteen years'
     """
-    places = [
-        (word, [other for other in _NUMBERS_OF[word[0]] if other != word[0]])
-        for word in _WORD.finditer(text)
-        if word[0] in _NUMBERS_OF
-    ]
-    places += [
-        (number, sorted(set(_near_numbers(number[0])) - {number[0]})) for number in _NUMBER.finditer(text)
-    ]
-    return _with_another(text, places, source)
+    numbers = [word for word in _WORD.finditer(text) if word[0] in _NUMBERS_OF] + list(_NUMBER.finditer(text))
+    return _with_another(text, numbers, _other_numbers, source)
+
+
+def _other_numbers(number: str) -> list[str]:
+    others = _NUMBERS_OF[number] if number in _NUMBERS_OF else sorted(set(_near_numbers(number)))
+    return [other for other in others if other != number]
 
 
 def _with_another(
-    text: str, places: Iterable[tuple[re.Match[str], list[str]]], source: random.Random
+    text: str, words: Sequence[re.Match[str]], others_of: Callable[[str], list[str]], source: random.Random
 ) -> str | None:
-    possible = [(word, others) for word, others in places if others]
-    if not possible:
-        return None
-    word, others = source.choice(possible)
-    return _replaced(text, word, source.choice(others))
+    """Replace the first, in a random order, of the words that have others."""
+    for word in source.sample(words, len(words)):
+        others = others_of(word[0])
+        if others:
+            return text[: word.start()] + source.choice(others) + text[word.end() :]
+    return None
 
 
 def split_steps(line: str) -> list[str]:
@@ -605,7 +614,7 @@ def from_text(
     lexicon: Lexicon | None = None,
     longest: int = 240,
 ) -> list[Exercise]:
-    """Make exercises from a text: a line and what stands before it, cut into steps, words corrupted.
+    r"""Make exercises from a text: a line and what stands before it, cut into steps, words corrupted.
 
     Of each step there are up to four corruptions: two neighbouring words exchanged ("swap"), a word
     replaced by one of like frequency and shape ("word"), another name ("name"), another number ("number").
@@ -638,10 +647,10 @@ def from_text(
 
     Examples
     --------
-    >>> text = "In the beginning was the Word.\\nThe same was there, and it was good in the beginning."
-    >>> [exercise] = from_text(text, seed=1)
-    >>> exercise.prompt, exercise.steps
-    ('In the beginning was the Word.\\n', ('The same was there,', ' and it was good in the beginning.'))
+    >>> lines = ["In the beginning was the Word.", "The same was there, and it was good in the beginning."]
+    >>> [exercise] = from_text("\n".join(lines), seed=1)
+    >>> exercise.steps
+    ('The same was there,', ' and it was good in the beginning.')
     >>> exercise.corruptions[1][0].kind, exercise.corruptions[1][0].text
     ('swap', ' and it was good in beginning the.')
     """
@@ -685,13 +694,12 @@ def _questions(place: int, lines: Sequence[str], longest: int) -> list[_Question
     ]
 
 
-def _from_each(
-    documents: Sequence[list[_Question]], count: int, source: random.Random
-) -> list[_Question]:
+def _from_each(documents: Sequence[list[_Question]], count: int, source: random.Random) -> list[_Question]:
     """Return so many of all, in rounds that take one of each document."""
     shuffled = [source.sample(lines, len(lines)) for lines in documents]
     rounds = [
-        [lines[turn] for lines in shuffled if turn < len(lines)] for turn in range(max(map(len, shuffled), default=0))
+        [lines[turn] for lines in shuffled if turn < len(lines)]
+        for turn in range(max(map(len, shuffled), default=0))
     ]
     return [line for each in rounds for line in source.sample(each, len(each))][:count]
 
@@ -714,14 +722,14 @@ def verses() -> list[Exercise]:
     Returns
     -------
     list of Exercise
-        Four verses of each held-out chapter that has so many. None of them occurs elsewhere in the text
-        word for word.
+        Up to four verses of each held-out chapter, as `from_text` makes them. None of them occurs elsewhere
+        in the text word for word.
 
     Examples
     --------
     >>> exercises = verses()
-    >>> len(exercises), exercises[0].steps[0]
-    (232, 'x')
+    >>> len(exercises), exercises[0].steps[1]
+    (234, ' and they left off to build the city.')
     """
     with resources.as_file(resources.files("tokendraw.lab") / "data" / "verses.jsonl") as path:
         return read_exercises(path)

@@ -6,31 +6,24 @@ Explicit knowledge is what it writes, implicit knowledge is how it ranks the tru
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 import tokendraw as td
-from tokendraw.lab import exercises as exercise_files
-from tokendraw.lab import results
-from tokendraw.lab.examination import Answers, Examination, Figure
+from tokendraw.lab.examination import Answers, Examination, mean_shares
 from tokendraw.lab.exercises import Exercise, Text
-from tokendraw.lab.pictures import COLORS, new_figure, save_picture
 from tokendraw.models.base import Model, fill_empty_prompts
-from tokendraw.options import add_command, add_model, positive
-from tokendraw.progress import Advance, progress_bar
+from tokendraw.progress import Advance
 
-__all__ = ["add_commands", "draw_picture", "effort", "examine"]
+__all__ = ["TEMPERATURES", "effort", "examine"]
+
+TEMPERATURES = (1.0, 0.5)
 
 Shares: TypeAlias = dict[str, float]
 
@@ -47,7 +40,7 @@ def examine(
     model: Model[Any],
     exercises: Iterable[Exercise],
     *,
-    temperatures: Sequence[float] = (1.0, 0.5),
+    temperatures: Sequence[float] = TEMPERATURES,
     samples: int = 8,
     num_beams: int = 8,
     seed: int = 0,
@@ -57,7 +50,7 @@ def examine(
     """Compare what a model writes with how it ranks the truth, step by step.
 
     Every step is asked after the prompt and the true steps before it. It counts as written if what the model
-    goes on with begins with it.
+    goes on with begins with it, or is it and ends the text.
 
     Parameters
     ----------
@@ -92,7 +85,7 @@ def examine(
     --------
     >>> import tokendraw as td
     >>> from tokendraw.lab import exercises, knowledge
-    >>> found = knowledge.examine(td.models.load("kjv"), exercises.verses()[:20], samples=2)
+    >>> found = knowledge.examine(td.models.load("kjv"), exercises.verses()[:10], samples=2)
     >>> known = {figure.measure: figure.interval.value for figure in found.figures("verses")}
     >>> known["greedy"] < 0.2 < 0.8 < known["pairwise"]
     True
@@ -101,7 +94,8 @@ def examine(
     asked = list(exercises)
     _check(model, asked, samples, num_beams, batch_size)
     settings = {"temperatures": list(temperatures), "samples": samples, "num_beams": num_beams, "seed": seed}
-    exam = _Exam(model, **settings, batch_size=batch_size, advance=advance or (lambda title, more: None))
+    advance = advance or (lambda title, more: None)
+    exam = _Exam(model, temperatures, samples, num_beams, seed, batch_size, advance)
     pools = _pools(model, asked) if num_beams else {}
     tasks = [task for place, each in enumerate(asked) for task in _tasks(model, place, each, pools)]
     outcomes: list[list[_Outcome]] = [[outcome] for outcome in exam.solve(asked)]
@@ -111,7 +105,7 @@ def examine(
     return Examination(settings, answers, time.monotonic() - began)
 
 
-def effort(exercises: Iterable[Exercise], temperatures: Sequence[float] = (1.0, 0.5)) -> int:
+def effort(exercises: Iterable[Exercise], temperatures: Sequence[float] = TEMPERATURES) -> int:
     """Return how much `examine` tells `advance` altogether.
 
     Parameters
@@ -128,10 +122,12 @@ def effort(exercises: Iterable[Exercise], temperatures: Sequence[float] = (1.0, 
     return len(asked) + (3 + len(temperatures)) * sum(len(each.steps) for each in asked)
 
 
-def _check(
-    model: Any, asked: Sequence[Exercise], samples: int, num_beams: int, batch_size: int
-) -> None:
-    for name, value, least in (("samples", samples, 1), ("num_beams", num_beams, 0), ("batch_size", batch_size, 1)):
+def _check(model: Any, asked: Sequence[Exercise], samples: int, num_beams: int, batch_size: int) -> None:
+    for name, value, least in (
+        ("samples", samples, 1),
+        ("num_beams", num_beams, 0),
+        ("batch_size", batch_size, 1),
+    ):
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}")
     if not asked:
@@ -142,7 +138,9 @@ def _check(
     for place, each in enumerate(asked):
         if isinstance(each.prompt, str) and tokenizer is None:
             where = f" (exercise {each.name or place})"
-            raise ValueError(f"an exercise in text needs a model with a tokenizer, got {each.prompt!r}{where}")
+            raise ValueError(
+                f"an exercise in text needs a model with a tokenizer, got {each.prompt!r}{where}"
+            )
 
 
 class _Outcome(NamedTuple):
@@ -154,12 +152,13 @@ class _Outcome(NamedTuple):
 
 
 def _answers(exercise: Exercise, outcomes: Sequence[_Outcome]) -> Answers:
-    shares, chances = (
-        {key: float(np.mean([each[key] for each in values if key in each])) for key in dict.fromkeys(k for each in values for k in each)}
-        for values in ([each.shares for each in outcomes], [each.chances for each in outcomes])
+    return Answers(
+        exercise.family,
+        exercise.name,
+        mean_shares([each.shares for each in outcomes]),
+        mean_shares([each.chances for each in outcomes]),
+        [each.nats for each in outcomes if each.nats],
     )
-    nats = [each.nats for each in outcomes if each.nats]
-    return Answers(exercise.family, exercise.name, shares, chances, nats)
 
 
 # --- What is asked -----------------------------------------------------------------------------------------
@@ -302,9 +301,7 @@ class _Exam:
             for whole, one in zip(wholes, written, strict=True):
                 yield _Outcome({"solution": float(_begins(one, whole))}, {}, [])
 
-    def _write(
-        self, contexts: Any, tasks: Sequence[_Task], first: int, shares: Sequence[Shares]
-    ) -> None:
+    def _write(self, contexts: Any, tasks: Sequence[_Task], first: int, shares: Sequence[Shares]) -> None:
         prompts = [task.prompt for task in tasks]
         limits = [task.length + _SLACK for task in tasks]
         greedy = td.generate(contexts, prompts, max_new_tokens=limits, temperature=0.0)
@@ -334,12 +331,16 @@ class _Exam:
         ranked = [row for row, task in enumerate(tasks) if task.corruptions]
         chances: list[Shares] = [{} for _ in tasks]
         nats: list[list[float]] = [[] for _ in tasks]
-        choices = td.choose(
-            contexts,
-            [tasks[row].context for row in ranked],
-            [[tasks[row].step, *tasks[row].corruptions] for row in ranked],
-            batch_size=self.batch_size,
-        ) if ranked else []
+        choices = (
+            td.choose(
+                contexts,
+                [tasks[row].context for row in ranked],
+                [[tasks[row].step, *tasks[row].corruptions] for row in ranked],
+                batch_size=self.batch_size,
+            )
+            if ranked
+            else []
+        )
         self.advance("candidates", len(tasks))
         for row, choice in zip(ranked, choices, strict=True):
             found, chances[row] = _ranked(choice.logprobs, tasks[row].kinds)
@@ -412,9 +413,11 @@ def _ranked(logprobs: Sequence[float], kinds: Sequence[str]) -> tuple[Shares, Sh
 
 
 def _begins(written: td.Generation, text: Text) -> bool:
-    if isinstance(text, str):
-        return (written.text or "").startswith(text)
-    return tuple(written.tokens[: len(text)]) == text
+    if not isinstance(text, str):
+        return tuple(written.tokens[: len(text)]) == text
+    found = written.text or ""
+    # Who ends the text after the last step need not write the line break that others write there.
+    return found.startswith(text) or (written.finish_reason == "eos" and found.rstrip() == text.rstrip())
 
 
 def _begins_with_first_word(written: td.Generation, text: Text) -> bool:
