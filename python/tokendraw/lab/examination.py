@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from tokendraw.lab.intervals import Interval, bootstrap_interval, mean_interval, share_interval
 
@@ -118,7 +119,7 @@ class Examination:
         figures = [_figure(measure, own) for measure in measures]
         nats = [each.nats for each in own if each.nats]
         if nats:
-            figures.append(Figure("auc", bootstrap_interval(nats, _area), 0.5))
+            figures.append(Figure("auc", _area(nats), 0.5))
         return sorted(figures, key=lambda figure: _SIDES.index(figure.side))
 
     def gap(self, family: str, measure: str = "chosen", less: str = "greedy") -> Interval:
@@ -195,15 +196,34 @@ def _figure(measure: str, answers: Iterable[Answers]) -> Figure:
     return Figure(measure, interval, float(np.mean(chances)) if chances else None)
 
 
-def _area(exercises: Sequence[list[list[float]]]) -> float:
+def _area(exercises: Sequence[list[list[float]]]) -> Interval:
     """Return how often a true step of any exercise costs less than a corrupted one of any; equal ones half.
 
     It is the area under the curve of a classifier that calls true what costs less than some threshold.
     """
-    true = np.array([step[0] for steps in exercises for step in steps])
-    wrong = np.sort([cost for steps in exercises for step in steps for cost in step[1:]])
-    below, upto = (np.searchsorted(wrong, true, side=side) for side in ("left", "right"))
-    return float(np.mean(len(wrong) - (below + upto) / 2) / len(wrong))
+    trues = [np.array([step[0] for step in steps]) for steps in exercises]
+    wrongs = [np.sort([cost for step in steps for cost in step[1:]]) for steps in exercises]
+    wins = np.stack([_wins(trues, wrong) for wrong in wrongs], axis=1)
+    counts = [np.array([len(own) for own in each], dtype=np.float64) for each in (trues, wrongs)]
+
+    def share(drawn: Sequence[int]) -> float:
+        times = np.bincount(drawn, minlength=len(exercises)).astype(np.float64)
+        return float(times @ wins @ times / (times @ counts[0]) / (times @ counts[1]))
+
+    return bootstrap_interval(range(len(exercises)), share)
+
+
+def _wins(
+    trues: Sequence[npt.NDArray[np.float64]], wrong: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return for each exercise how often its true steps cost less than these corrupted ones, sorted."""
+    return np.array(
+        [
+            len(own) * len(wrong)
+            - sum(np.searchsorted(wrong, own, side=side).sum() for side in ("left", "right")) / 2
+            for own in trues
+        ]
+    )
 
 
 def _finite(value: float) -> float | None:
