@@ -7,9 +7,10 @@ and ends (its reversal from the last symbol, Nagasawa 1964). Both directions giv
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,43 @@ class MarkovSource:
         if symbols is not None and len(symbols) != count:
             raise ValueError(f"symbols must be {count} texts, got {len(symbols)}")
 
+    @classmethod
+    def from_table(cls, table: Mapping[str, Mapping[str, float]]) -> MarkovSource:
+        """Return the source in which each symbol is followed by what a table says.
+
+        Parameters
+        ----------
+        table : mapping
+            For each symbol the symbols that may follow and their probabilities. The empty text stands for
+            what is before the first symbol and after the last one. A symbol without a row is the last one.
+
+        Returns
+        -------
+        MarkovSource
+            Its symbols in the order in which the table names them, those with rows first.
+
+        Examples
+        --------
+        >>> echo = MarkovSource.from_table({"": {"ho": 1.0}, "ho": {"ho": 0.75, "!": 0.25}})
+        >>> echo.tokenizer.symbols, echo.mean_length
+        (('ho', '!'), 5.0)
+        """
+        followers = itertools.chain.from_iterable(table.values())
+        symbols = [symbol for symbol in dict.fromkeys([*table, *followers]) if symbol]
+        rows = [table.get(symbol, {"": 1.0}) for symbol in symbols]
+        full = _probabilities(
+            "rows",
+            [[row.get(symbol, 0.0) for symbol in [*symbols, ""]] for row in rows],
+            (len(symbols), len(symbols) + 1),
+        )
+        first = table.get("")
+        return cls(
+            _rows_of(full[:, :-1]),
+            None if first is None else [first.get(symbol, 0.0) for symbol in symbols],
+            end=full[:, -1] if full[:, -1].any() else None,
+            symbols=symbols,
+        )
+
     @property
     def going_on(self) -> Floats:
         """Probabilities [n, n] that symbol i is followed by symbol j, an end being possible."""
@@ -99,8 +137,9 @@ class MarkovSource:
 
     def _visits(self) -> Floats:
         """Return how often each symbol occurs in a sequence on average."""
-        visits: Floats = np.linalg.solve((np.eye(len(self.start)) - self.going_on).T, self.start)
-        return visits
+        return np.asarray(
+            np.linalg.solve((np.eye(len(self.start)) - self.going_on).T, self.start), dtype=np.float64
+        )
 
     def reversed(self) -> MarkovSource:
         """Return the source of the same sequences read from their end.
