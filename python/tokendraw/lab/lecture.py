@@ -230,8 +230,8 @@ def at_least_one(rate: float, tokens: int) -> float:
 
     Examples
     --------
-    >>> at_least_one(0.01, 100)
-    0.6339676587267709
+    >>> round(at_least_one(0.01, 100), 9)
+    0.633967659
     """
     return -math.expm1(tokens * math.log1p(-rate))
 
@@ -357,14 +357,14 @@ def _trade_off(
         [each.entropy for each in seen], [100 * each.belongs for each in seen], "o", color=COLORS[0], ms=4
     )
     for each in seen:
-        is_flat = each.belongs > 0.95
+        aside = "center" if each.belongs > 0.99 else "right" if each.belongs > 0.95 else "left"
         axis.annotate(
             f"T={each.temperature:g}",
             (each.entropy, 100 * each.belongs),
-            xytext=(0, -7) if is_flat else (7, 0),
+            xytext={"center": (0, 6), "right": (-5, -8), "left": (7, 0)}[aside],
             textcoords="offset points",
-            ha="center" if is_flat else "left",
-            va="top" if is_flat else "center",
+            ha=aside,
+            va="bottom" if aside == "center" else "center",
         )
     axis.plot(language.entropy_rate, 100, "*", color="black", ms=9, clip_on=False, zorder=5)
     axis.annotate(
