@@ -110,19 +110,19 @@ def computed(model: MarkovSource, language: MarkovSource, temperature: float, le
     temperature : float
         Above 0.
     length : int
-        Tokens of the pieces that must belong to the language.
+        Tokens of the pieces that must belong to the language, at least 2.
 
     Examples
     --------
     >>> language = three_tokens()
     >>> found = computed(language, language, 1.0, length=20)
-    >>> round(found.entropy, 3), found.belongs
+    >>> round(found.entropy, 3), round(found.belongs, 9)
     (1.202, 1.0)
     """
     drawn = model.sampled(temperature=temperature)
     allowed = drawn.transition * (language.transition > 0)
     belongs = drawn.start @ np.linalg.matrix_power(allowed, length - 1) @ np.ones(len(allowed))
-    return Tempered(temperature, drawn.start, drawn.entropy_rate, min(1.0, float(belongs)))
+    return Tempered(temperature, drawn.start, drawn.entropy_rate, float(belongs))
 
 
 def simulated(

@@ -379,9 +379,7 @@ class SymbolTokenizer:
         while place < len(text):
             found = self._pattern.match(text, place)
             if found is None:
-                raise ValueError(
-                    f"text must consist of {self.symbols!r}, got {text[place]!r} (place {place})"
-                )
+                raise ValueError(f"text must consist of symbols, got {text[place]!r} (place {place})")
             ids.append(self._ids[found.group()])
             place = found.end()
         return ids[::-1] if self.right_to_left else ids
