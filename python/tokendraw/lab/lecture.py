@@ -467,7 +467,7 @@ def _draw_rows(axes: Sequence[Any], **filters: Any) -> list[Floats]:
 
 def _bars(axis: Any, names: Sequence[str], percents: Floats, kept: int, color: str) -> None:
     places = range(len(names))
-    colors = [color if place < kept else "#BBBBBB" for place in places]
+    colors = [color if place < kept else "#999999" for place in places]
     axis.barh(places, percents, color=colors)
     for place, percent in zip(places, percents, strict=True):
         axis.annotate(
@@ -485,7 +485,7 @@ def _bars(axis: Any, names: Sequence[str], percents: Floats, kept: int, color: s
     axis.set_xlim(0, 1.12 * percents[0])
     axis.invert_yaxis()
     axis.grid(False)
-    axis.set_xlabel("probability, %")
+    axis.set_xlabel(f"probability, % (the first {len(names)} tokens)")
 
 
 def _cumulative(axis: Any, curves: Sequence[Floats]) -> None:
