@@ -340,6 +340,12 @@ def test_a_gap_is_paired():
     assert (gap.low, gap.high) == pytest.approx((expected.low, expected.high))
 
 
+def test_without_both_there_is_no_gap():
+    examined = Examination({}, [answers_of("a", greedy=1.0), answers_of("b", chosen=1.0)], 1.0)
+    assert examined.gap("f") is None
+    assert "less" not in examined.table()
+
+
 def test_the_area_under_the_curve_is_that_of_all_pairs():
     random = np.random.default_rng(2)
     nats = [[random.integers(0, 6, random.integers(2, 5)).tolist() for _ in range(3)] for _ in range(7)]
@@ -378,5 +384,7 @@ def test_the_table_and_the_json_say_the_same():
     }
     lines = examined.table().splitlines()
     assert lines[0] == "f: 1 exercises"
-    assert [line.split()[:2] for line in lines[1:]] == [[f["side"], f["measure"]] for f in figures]
+    assert [line.split()[:2] for line in lines[1:-1]] == [[f["side"], f["measure"]] for f in figures]
     assert lines[3].endswith("(chance 0.2500)")
+    assert lines[-1] == "  chosen less greedy: -0.5000 [nan, nan]"
+    assert told["families"]["f"]["chosen less greedy"] == {"low": None, "value": -0.5, "high": None}

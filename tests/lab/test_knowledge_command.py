@@ -17,9 +17,13 @@ MINE = [
 ]
 
 
+DRAW_PICTURE = knowledge_command.draw_picture
+
+
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(knowledge_command, "draw_picture", lambda examined, path: None)
     write_exercises("mine.jsonl", MINE)
     return ["knowledge", "mine.jsonl", "--samples", "2", "--num-beams", "2", "--output", "found"]
 
@@ -38,7 +42,8 @@ def asked(monkeypatch):
     return families
 
 
-def test_what_is_printed_and_saved(mine, tmp_path, capsys):
+def test_what_is_printed_and_saved(mine, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(knowledge_command, "draw_picture", DRAW_PICTURE)
     assert cli.main(mine) == 0
     captured = capsys.readouterr()
     assert captured.err == "", "no progress where nobody watches"

@@ -122,10 +122,10 @@ class Examination:
             figures.append(Figure("auc", _area(nats), 0.5))
         return sorted(figures, key=lambda figure: _SIDES.index(figure.side))
 
-    def gap(self, family: str, measure: str = "chosen", less: str = "greedy") -> Interval:
+    def gap(self, family: str, measure: str = "chosen", less: str = "greedy") -> Interval | None:
         """Return the mean difference of two measures over the exercises that have both, by Student."""
         shares = [each.shares for each in self._of(family) if {measure, less} <= set(each.shares)]
-        return mean_interval([each[measure] - each[less] for each in shares])
+        return mean_interval([each[measure] - each[less] for each in shares]) if shares else None
 
     def table(self) -> str:
         """Return all figures as lines of text."""
@@ -137,6 +137,9 @@ class Examination:
             for figure in figures:
                 chance = "" if figure.chance is None else f"  (chance {figure.chance:.4f})"
                 lines.append(f"  {figure.side:<8}  {figure.measure:<{width}}  {figure.interval}{chance}")
+            gap = self.gap(family)
+            if gap is not None:
+                lines.append(f"  chosen less greedy: {gap}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
@@ -152,12 +155,14 @@ class Examination:
             {
                 "measure": figure.measure,
                 "side": figure.side,
-                **{name: _finite(value) for name, value in figure.interval._asdict().items()},
+                **_bounds(figure.interval),
                 "chance": figure.chance if figure.chance is None else round(figure.chance, 6),
             }
             for figure in self.figures(family)
         ]
-        return {"exercises": len(self._of(family)), "figures": figures}
+        told = {"exercises": len(self._of(family)), "figures": figures}
+        gap = self.gap(family)
+        return told if gap is None else {**told, "chosen less greedy": _bounds(gap)}
 
     def _of(self, family: str) -> list[Answers]:
         """Return the answers of one family, those of one name as one."""
@@ -224,6 +229,10 @@ def _wins(
             for own in trues
         ]
     )
+
+
+def _bounds(interval: Interval) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in interval._asdict().items()}
 
 
 def _finite(value: float) -> float | None:
