@@ -346,17 +346,32 @@ def test_without_both_there_is_no_gap():
     assert "less" not in examined.table()
 
 
+def area_of(nats):
+    examined = Examination({}, [answers_of(str(place), nats=own) for place, own in enumerate(nats)], 1.0)
+    [area] = [figure for figure in examined.figures("f") if figure.measure == "auc"]
+    assert area.interval.low <= area.interval.value <= area.interval.high
+    assert area.chance == 0.5
+    return area.interval.value
+
+
 def test_the_area_under_the_curve_is_that_of_all_pairs():
     random = np.random.default_rng(2)
-    nats = [[random.integers(0, 6, random.integers(2, 5)).tolist() for _ in range(3)] for _ in range(7)]
-    examined = Examination({}, [answers_of(str(i), nats=own) for i, own in enumerate(nats)], 1.0)
-    [area] = [figure for figure in examined.figures("f") if figure.measure == "auc"]
+    nats = random.integers(0, 6, (7, 3, 4)).astype(float).tolist()
     true = [step[0] for own in nats for step in own]
     others = [cost for own in nats for step in own for cost in step[1:]]
     count = stats.mannwhitneyu(others, true).statistic
-    assert area.interval.value == pytest.approx(count / len(true) / len(others))
-    assert area.interval.low < area.interval.value < area.interval.high
-    assert area.chance == 0.5
+    assert area_of(nats) == pytest.approx(count / len(true) / len(others))
+
+
+def test_the_corruptions_of_a_step_weigh_as_much_as_the_step():
+    """Costs that say nothing of the truth, but differ by step: many corruptions of the dear ones."""
+    nats = [[[cost] * 2, [cost + 5.0] * 9] for cost in (1.0, 2.0, 3.0)]
+    assert area_of(nats) == pytest.approx(0.5)
+    random = np.random.default_rng(3)
+    nats = [[random.integers(0, 6, random.integers(2, 5)).tolist() for _ in range(3)] for _ in range(7)]
+    steps = [step for own in nats for step in own]
+    wins = [np.mean([(a < b) + (a == b) / 2 for b in other[1:]]) for a, *_ in steps for other in steps]
+    assert area_of(nats) == pytest.approx(np.mean(wins))
 
 
 def test_the_table_and_the_json_say_the_same():

@@ -204,31 +204,34 @@ def _figure(measure: str, answers: Iterable[Answers]) -> Figure:
 def _area(exercises: Sequence[list[list[float]]]) -> Interval:
     """Return how often a true step of any exercise costs less than a corrupted one of any; equal ones half.
 
-    It is the area under the curve of a classifier that calls true what costs less than some threshold.
+    It is the area under the curve of a classifier that calls true what costs less than some threshold. The
+    corruptions of a step weigh as much as the step, else steps with many would stand for all and a model
+    that knows nothing would not be at one half.
     """
     trues = [np.array([step[0] for step in steps]) for steps in exercises]
-    wrongs = [np.sort([cost for step in steps for cost in step[1:]]) for steps in exercises]
-    wins = np.stack([_wins(trues, wrong) for wrong in wrongs], axis=1)
-    counts = [np.array([len(own) for own in each], dtype=np.float64) for each in (trues, wrongs)]
+    wins = np.stack([_wins(trues, steps) for steps in exercises], axis=1)
+    counts = np.array([len(steps) for steps in exercises], dtype=np.float64)
 
     def share(drawn: Sequence[int]) -> float:
         times = np.bincount(drawn, minlength=len(exercises)).astype(np.float64)
-        return float(times @ wins @ times / (times @ counts[0]) / (times @ counts[1]))
+        return float(times @ wins @ times / (times @ counts) ** 2)
 
     return bootstrap_interval(range(len(exercises)), share)
 
 
 def _wins(
-    trues: Sequence[npt.NDArray[np.float64]], wrong: npt.NDArray[np.float64]
+    trues: Sequence[npt.NDArray[np.float64]], steps: Sequence[Sequence[float]]
 ) -> npt.NDArray[np.float64]:
-    """Return for each exercise how often its true steps cost less than these corrupted ones, sorted."""
-    return np.array(
-        [
-            len(own) * len(wrong)
-            - sum(np.searchsorted(wrong, own, side=side).sum() for side in ("left", "right")) / 2
-            for own in trues
-        ]
-    )
+    """Return for each exercise how often its true steps cost less than the corruptions of these steps."""
+    costs = np.concatenate([step[1:] for step in steps])
+    weights = np.concatenate([np.full(len(step) - 1, 1 / (len(step) - 1)) for step in steps])
+    order = np.argsort(costs)
+    upto = np.concatenate([[0.0], np.cumsum(weights[order])])
+    cheaper = [
+        sum(upto[np.searchsorted(costs[order], own, side=side)] for side in ("left", "right")) / 2
+        for own in trues
+    ]
+    return np.array([np.sum(len(steps) - own) for own in cheaper])
 
 
 def _bounds(interval: Interval) -> dict[str, float | None]:

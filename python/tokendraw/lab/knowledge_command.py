@@ -155,13 +155,22 @@ def _full_plan(options: argparse.Namespace) -> list[_Run]:
     for name in ("exercises", "text", "limit"):
         if getattr(options, name) is not None:
             raise ValueError(f"--full has exercises of its own, got {name} {getattr(options, name)}")
-    plan = []
-    for seed in range(options.seed, options.seed + _FULL_SEEDS):
-        for group in _families([*verses(), *_calculations(20, seed)], None):
-            plan.append(_Run("kjv", seed, group, options.samples, options.num_beams, TEMPERATURES))
-        for group in _families(_calculations(8, seed), None):
-            plan.append(_Run("smollm2", seed, group, 4, 4, TEMPERATURES))
-    return [*plan, _Run("smollm2", options.seed, _some(verses(), 10), 4, 4, TEMPERATURES)]
+    seeds = range(options.seed, options.seed + _FULL_SEEDS)
+    small = (options.samples, options.num_beams, TEMPERATURES)
+    large = (4, 4, TEMPERATURES)
+    return [
+        *(
+            _Run("kjv", seed, own, *small)
+            for seed in seeds
+            for own in _families([*verses(), *_calculations(20, seed)], None)
+        ),
+        _Run("smollm2", options.seed, _some(verses(), 10), *large),
+        *(
+            _Run("smollm2", seed, own, *large)
+            for seed in seeds
+            for own in _families(_calculations(8, seed), None)
+        ),
+    ]
 
 
 def _examined(plan: Sequence[_Run], folder: Path) -> dict[str, Examination]:
