@@ -331,16 +331,7 @@ class _Exam:
         ranked = [row for row, task in enumerate(tasks) if task.corruptions]
         chances: list[Shares] = [{} for _ in tasks]
         nats: list[list[float]] = [[] for _ in tasks]
-        choices = (
-            td.choose(
-                contexts,
-                [tasks[row].context for row in ranked],
-                [[tasks[row].step, *tasks[row].corruptions] for row in ranked],
-                batch_size=self.batch_size,
-            )
-            if ranked
-            else []
-        )
+        choices = self._choose(contexts, [tasks[row] for row in ranked])
         self.advance("candidates", len(tasks))
         for row, choice in zip(ranked, choices, strict=True):
             found, chances[row] = _ranked(choice.logprobs, tasks[row].kinds)
@@ -348,6 +339,15 @@ class _Exam:
             texts = [tasks[row].step, *tasks[row].corruptions]
             nats[row] = [-logprob / _size(text) for logprob, text in zip(choice.logprobs, texts, strict=True)]
         return chances, nats
+
+    def _choose(self, contexts: Any, tasks: Sequence[_Task]) -> list[td.Choice]:
+        if not tasks:
+            return []
+        options = [[task.step, *task.corruptions] for task in tasks]
+        chosen: list[td.Choice] = td.choose(
+            contexts, [task.context for task in tasks], options, batch_size=self.batch_size
+        )
+        return chosen
 
     def _search(
         self, contexts: Any, tasks: Sequence[_Task], shares: Sequence[Shares], chances: Sequence[Shares]
@@ -368,8 +368,9 @@ class _Exam:
                 candidates=_BEAM_CANDIDATES,
                 finishing="all",
             )
-            for row, (task, [best]) in enumerate(zip(tasks, found, strict=True)):
-                shares[row]["guided"] = float(best.tokens == [*_tokens(self.model, task.step), end])
+            for row, (task, best) in enumerate(zip(tasks, found, strict=True)):
+                true = [*_tokens(self.model, task.step), end]
+                shares[row]["guided"] = float(any(each.tokens == true for each in best))
                 chances[row]["guided"] = 1 / len(pools[row].trie)
         self.advance("search", len(tasks))
 
@@ -385,7 +386,7 @@ def _without_cost_of(end: int) -> Callable[[td.BeamCandidates, Any], npt.NDArray
 
 def _sampled(drawn: Sequence[td.Generation], task: _Task, temperature: float) -> Shares:
     right = [_begins(one, task.step) for one in drawn]
-    # As many tokens of each, so that none is more probable for being shorter.
+    # As many tokens of each that goes on, so that none is more probable for being shorter.
     best = max(range(len(drawn)), key=lambda place: sum(drawn[place].raw_logprobs[: task.length]))
     count = len(drawn)
     return {
