@@ -90,7 +90,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help=f"the reported figures: {_FULL_SEEDS} seeds, and smollm2 too, on fewer exercises (20 minutes)",
+        help=f"the reported figures: {_FULL_SEEDS} seeds, and smollm2 too, on fewer exercises (15 minutes)",
     )
     parser.add_argument(
         "--output", metavar="FOLDER", default="lab-knowledge", help="where results go (default lab-knowledge)"
