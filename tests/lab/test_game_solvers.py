@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every solver beside the optimum of a game that can be solved by trying everything."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -14,33 +15,42 @@ from tokendraw.lab.solvers import SOLVERS
 
 TEXT = (3, 1, 4, 1, 2, 4, 4, 3, 1, 2, 0, 3)
 LENGTH = 3
-EFFORT = 3000
-# How far from the optimum a solver may end, in bits, with this effort: none of those that look around.
-GAPS = {"samples": 0.5, "continuations": 0.5, "swaps": 0, "beam": 0, "annealing": 0}
+EFFORT, LITTLE = 3000, 800
+WEIGHTS = (1, 2, 3, 4)
+# How far from the optimum a solver ends here, at most, in bits. Those that draw from the model stay below it
+# where the optimum is improbable; those that look around reach it.
+GAPS = {"samples": 2.3, "continuations": 2.3, "swaps": 0.0, "beam": 0.0, "annealing": 0.0}
 
 
-def played(solver, model=None, effort=EFFORT, seed=1, batch=128, text=TEXT, length=LENGTH, **options):
+def played(solver, model=None, effort=LITTLE, seed=1, batch=128, text=TEXT, length=LENGTH, **options):
     judge = Judge(model or TinyModel(), text, batch=batch)
     search = PrefixSearch(judge, length, effort, seed, **options)
     SOLVERS[solver](search)
     return search
 
 
-def optimum(model):
+@functools.cache
+def optimum(weights):
+    """Return the best of all prefixes, and its bits."""
     prefixes = [p for length in range(LENGTH + 1) for p in itertools.product(range(5), repeat=length)]
-    bits = Judge(model, TEXT).bits(prefixes)
-    return prefixes[int(bits.argmin())], bits.min()
+    bits = Judge(TinyModel(weights), TEXT).bits(prefixes)
+    return prefixes[int(bits.argmin())], float(bits.min())
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("weights", [1, 2, 3])
 def test_the_optimum_is_found(solver, weights):
-    model = TinyModel(weights)
-    best, best_bits = optimum(model)
-    search = played(solver, model)
-    assert search.best_bits <= best_bits + GAPS[solver] + 1e-9
+    best, best_bits = optimum(weights)
+    search = played(solver, TinyModel(weights), EFFORT)
+    assert best_bits - 1e-6 <= search.best_bits <= best_bits + GAPS[solver] + 1e-6
     if GAPS[solver] == 0:
         assert search.best == best
+
+
+def test_the_optima_differ_in_length_and_save_bits():
+    assert {len(optimum(weights)[0]) for weights in WEIGHTS} == {2, 3}
+    for weights in WEIGHTS:
+        assert optimum(weights)[1] < Judge(TinyModel(weights), TEXT).empty_bits - 4
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -57,14 +67,12 @@ def test_no_more_is_read_than_was_granted(solver, effort):
 
 @pytest.mark.parametrize("solver", ["swaps", "beam", "annealing"])
 def test_effort_is_what_the_model_reads(solver):
-    """But for what did not suffice for one more prefix at the end, and `generate`, which reads its prompt at the start."""
+    """But for an end that did not suffice for one more prefix."""
     model = TinyModel()
-    judge = Judge(model, TEXT)
+    search = PrefixSearch(Judge(model, TEXT), LENGTH, LITTLE, 1)
     model.read = 0
-    search = PrefixSearch(judge, LENGTH, EFFORT, 1)
     SOLVERS[solver](search)
-    prompts = 0 if solver == "beam" else len(TEXT)
-    assert EFFORT - 100 <= model.read + prompts <= EFFORT
+    assert LITTLE - len(TEXT) - LENGTH < model.read <= LITTLE
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -75,9 +83,12 @@ def test_same_seed_same_search_whatever_the_batch(solver):
     assert again.best == first.best
 
 
-@pytest.mark.parametrize("solver", set(SOLVERS) - {"beam"})
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_another_seed_another_search(solver):
-    assert len({tuple(played(solver, seed=seed, effort=300).gains) for seed in range(5)}) > 1
+    searches = [played(solver, seed=seed, effort=300) for seed in range(5)]
+    is_random = len({tuple(search.gains) for search in searches}) > 1
+    assert is_random == (solver != "beam")
+    assert all(search.is_random == is_random for search in searches)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -87,7 +98,7 @@ def test_gains_rise_and_end_with_the_best(solver):
     assert search.gains[0] == (0, 0)
     assert list(saved) == sorted(set(saved))
     assert list(efforts) == sorted(efforts)
-    assert efforts[-1] <= EFFORT
+    assert efforts[-1] <= LITTLE
     assert saved[-1] == search.judge.empty_bits - search.best_bits
     [bits] = search.judge.bits([search.best])
     assert bits == pytest.approx(search.best_bits, rel=1e-9)
@@ -96,7 +107,7 @@ def test_gains_rise_and_end_with_the_best(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(("length", "text"), [(1, TEXT), (3, (4,)), (1, (2,))])
 def test_the_smallest_games(solver, length, text):
-    search = played(solver, length=length, text=text, effort=600)
+    search = played(solver, length=length, text=text, effort=100)
     assert len(search.best) <= length
     assert search.best_bits <= search.judge.empty_bits
 
@@ -111,7 +122,7 @@ def test_prefixes_hold_text_only():
 def test_progress_adds_up_to_the_effort():
     told = []
     played("annealing", on_progress=told.append)
-    assert sum(told) == EFFORT
+    assert sum(told) == LITTLE
 
 
 def test_scores_that_the_effort_does_not_suffice_for_are_infinite():

@@ -13,7 +13,7 @@ class TinyState(NamedTuple):
 class TinyModel:
     """Five tokens and one that begins a document; a random recurrent layer, whose memory fades slowly.
 
-    It counts in `read` the tokens it has read.
+    It counts in `read` the tokens it has read, but for the one that begins a document.
     """
 
     bos_token_id = 5
@@ -30,6 +30,7 @@ class TinyModel:
         state = TinyState(np.zeros((len(prompts), len(self._recurrent)), dtype=np.float32))
         for row, prompt in enumerate(prompts):
             assert prompt, "an empty prompt has no logits"
+            self.read += len(prompt) - 1
             for token in prompt:
                 state.hidden[row] = self._after(state.hidden[row : row + 1], [token])[0]
         return state, self._logits(state.hidden)

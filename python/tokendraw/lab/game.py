@@ -183,7 +183,7 @@ def summarize(
     tokens: int = 8,
     solvers: Sequence[str] = tuple(SOLVERS),
     seeds: Sequence[int] = (0, 1, 2),
-    effort: int = 20_000,
+    effort: int = 30_000,
     text_tokens: int | None = None,
     batch: int = 128,
     keep: Path | None = None,
@@ -204,7 +204,7 @@ def summarize(
         Names out of `tokendraw.lab.solvers.SOLVERS`; by default all.
     seeds : sequence of int, default (0, 1, 2)
         Each solver searches once with each.
-    effort : int, default 20000
+    effort : int, default 30000
         How many tokens the model may read in each search.
     text_tokens : int, optional
         How many tokens of each text are scored; by default all.
@@ -235,8 +235,9 @@ def summarize(
     shelf = _Shelf(keep)
     played: list[TextOfGame] = []
     attempts: list[Attempt] = []
-    for name, text in texts.items():
-        judge = Judge(model, encode_text(model, name, text, tokens)[:text_tokens], batch=batch)
+    encoded = {name: encode_text(model, name, text, tokens)[:text_tokens] for name, text in texts.items()}
+    for name, text in encoded.items():
+        judge = Judge(model, text, batch=batch)
         played.append(_text_of_game(judge, name, tokens))
         for solver in solvers:
             for seed in seeds:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokendraw.lab import results
-from tokendraw.lab.game import EXPERIMENT, Game, encode_text, summarize
+from tokendraw.lab.game import EXPERIMENT, Game, summarize
 from tokendraw.lab.intervals import Interval
 from tokendraw.lab.pictures import COLORS, new_figure, save_picture
 from tokendraw.lab.solvers import SOLVERS
@@ -30,7 +30,7 @@ class _Size(NamedTuple):
     held_out: int
 
 
-_DEFAULT, _FULL = _Size(20_000, 0), _Size(50_000, 6)
+_DEFAULT, _FULL = _Size(30_000, 0), _Size(50_000, 6)
 
 
 def add_commands(commands: Any) -> None:
@@ -108,13 +108,9 @@ def _run(options: argparse.Namespace) -> None:
             f"--text-tokens must be more than --tokens {options.tokens}, got {options.text_tokens}"
         )
     model = load(options.model)
-    read = _read_texts(options.files)
-    texts = {
-        name: encode_text(model, name, text, options.tokens)[: options.text_tokens]
-        for name, text in (
-            held_out_passages(read, model, held_out, options.text_tokens) if held_out else read
-        ).items()
-    }
+    texts = _read_texts(options.files)
+    if held_out:
+        texts = held_out_passages(texts, model, held_out, options.text_tokens)
     solvers = list(dict.fromkeys(options.solver or SOLVERS))
     with progress_bar(len(texts) * len(solvers) * options.seeds * effort) as advance:
         game = summarize(
@@ -124,6 +120,7 @@ def _run(options: argparse.Namespace) -> None:
             solvers=solvers,
             seeds=range(options.seeds),
             effort=effort,
+            text_tokens=options.text_tokens,
             keep=options.output / "searches",
             model_name=options.model,
             on_progress=advance,
