@@ -67,6 +67,8 @@ class Judge:
         The model.
     text : tuple of int
         The text's tokens.
+    beginning : list of int
+        What the model reads before a prefix: the token that begins a document.
     empty_bits : float
         The bits of the text without a prefix.
 
@@ -89,7 +91,8 @@ class Judge:
         self.model = complete(model)
         self.text: Prefix = tuple(int(token) for token in text)
         self._batch = batch
-        self._start, logits = self.model.start(fill_empty_prompts(model, [[]]))
+        [self.beginning] = fill_empty_prompts(model, [[]])
+        self._start, logits = self.model.start([self.beginning])
         self._first_logits = logits
         self._first = self._bits_of(logits, self.text[0])
         self.empty_bits = float(self.bits([()])[0])

@@ -172,7 +172,7 @@ class PrefixSearch:
         self.spend(len(prompt) + affordable * (self.length - 1))
         drawn = td.generate(
             self.judge.model,
-            [list(prompt)],
+            [[*self.judge.beginning, *prompt]],
             max_new_tokens=self.length,
             n=affordable,
             seed=int(self.rng.integers(1 << 63)),

@@ -112,9 +112,9 @@ def _score(search: PrefixSearch, variants: Sequence[Prefix], head: int | None = 
 def annealing(search: PrefixSearch) -> None:
     """Change prefixes at random; accept what is worse ever more rarely (Kirkpatrick et al. 1983).
 
-    Several chains run side by side. A change is accepted on the head of the text first and, if it was,
-    corrected by the whole of it, which leaves the distribution of the chain as it is (Christen and Fox
-    2005, delayed acceptance).
+    Several chains run side by side. A change is accepted by the head of the text first and, if it was,
+    once more by the rest, as in delayed acceptance (Christen and Fox 2005). Changes are not symmetric, some
+    tokens are tried more often: what is sought is a minimum, not a sample.
     """
     proposal = _Proposal(search)
     drawn = search.draw(_DRAWN, after_text=True)
@@ -138,7 +138,7 @@ class _Chain:
 
 
 def _anneal(search: PrefixSearch, chains: Sequence[_Chain], proposal: _Proposal, temperature: float) -> None:
-    """Try some changes of each chain; the first whose head is accepted is scored against the whole text."""
+    """Try some changes of each chain; the first whose head is accepted is scored on the whole text."""
     changes = [[proposal.change(chain.places) for _ in range(_TRIES)] for chain in chains]
     heads = _score(search, [each for tries in changes for each in tries], _HEAD).reshape(-1, _TRIES)
     # A rise in bits by the temperature is accepted once in e times.
