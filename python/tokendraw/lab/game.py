@@ -224,12 +224,12 @@ def summarize(
     Examples
     --------
     >>> from tokendraw.models import load
-    >>> text = "And Moses stretched out his hand over the sea; and the LORD caused the sea to go back"
-    >>> options = {"tokens": 3, "effort": 5000, "solvers": ["beam"], "seeds": [1]}
+    >>> text = " of Israel went up out of the land of Egypt"
+    >>> options = {"tokens": 2, "effort": 6000, "solvers": ["beam"], "seeds": [1]}
     >>> game = summarize(load("kjv"), {"exodus": text}, **options)
     >>> [attempt] = game.attempts
-    >>> attempt.judgement.saved > game.texts[0].baseline
-    True
+    >>> attempt.prefix_text, attempt.judgement.saved > game.texts[0].baseline
+    (' children', True)
     """
     _check(texts, tokens, solvers, seeds, effort, text_tokens)
     shelf = _Shelf(keep)

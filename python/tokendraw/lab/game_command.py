@@ -256,7 +256,7 @@ def draw_picture(game: Game, path: Path) -> None:
         Where the picture goes.
     """
     effort = game.settings["effort"]
-    efforts = np.unique(np.geomspace(max(effort / 200, 1), effort, 200).round())
+    efforts = np.unique(np.geomspace(max(effort / 200, 1), effort, 100).round())
     with new_figure() as (figure, axes):
         for solver, color in zip(game.solvers, COLORS, strict=False):
             curves = _curves(game, solver, efforts)

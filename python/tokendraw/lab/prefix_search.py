@@ -69,11 +69,11 @@ class PrefixSearch:
     --------
     >>> import tokendraw as td
     >>> model = td.models.load("kjv")
-    >>> judge = Judge(model, model.tokenizer.encode("of Israel went up out of Egypt"))
-    >>> search = PrefixSearch(judge, length=3, effort=500, seed=1)
-    >>> bits = search.score([model.tokenizer.encode(text) for text in ("the children", "the horses")])
-    >>> bool(bits[0] < bits[1]), model.tokenizer.decode(search.best)
-    (True, 'the children')
+    >>> judge = Judge(model, model.tokenizer.encode(" of Israel went up out of Egypt"))
+    >>> search = PrefixSearch(judge, length=5, effort=500, seed=1)
+    >>> bits = search.score([model.tokenizer.encode(text) for text in ("The horses", "The children")])
+    >>> bool(bits[0] > bits[1]), model.tokenizer.decode(search.best)
+    (True, 'The children')
     """
 
     def __init__(
