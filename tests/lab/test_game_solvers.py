@@ -83,6 +83,17 @@ def test_same_seed_same_search_whatever_the_batch(solver):
     assert again.best == first.best
 
 
+def test_the_embedded_model_whatever_the_batch():
+    """Its logits differ in the last place from one batch to another, which moves no choice here."""
+    model = td.models.load("kjv")
+    text = model.tokenizer.encode(" of Israel went up out of the land of Egypt")
+    first, again = (played("beam", model, 6000, batch=batch, text=text) for batch in (128, 50))
+    assert again.best == first.best
+    assert [gain.effort for gain in again.gains] == [gain.effort for gain in first.gains]
+    np.testing.assert_allclose([g.saved for g in again.gains], [g.saved for g in first.gains], atol=1e-4)
+    assert model.tokenizer.decode(first.best).endswith(" children")
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_another_seed_another_search(solver):
     searches = [played(solver, seed=seed, effort=300) for seed in range(5)]
