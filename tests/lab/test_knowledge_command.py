@@ -131,6 +131,7 @@ def test_a_text_of_ones_own(tmp_path, monkeypatch, capsys):
         (["broken.jsonl"], "(line 2 of broken.jsonl)"),
         (["mine.jsonl", "--full"], "--full has exercises of its own, got exercises mine.jsonl"),
         (["--full", "--limit", "3"], "--full has exercises of its own, got limit 3"),
+        (["--full", "--model", "smollm2"], "--full has models of its own, got model smollm2"),
         (["mine.jsonl", "--model", "kjv-backward"], "exercises need a model that reads from left to right"),
     ],
 )
@@ -146,7 +147,9 @@ def test_what_is_wrong_is_said_in_a_line(mine, tmp_path, capsys, options, messag
 
 
 def test_the_full_plan():
-    options = argparse.Namespace(exercises=None, text=None, limit=None, samples=8, num_beams=8, seed=5)
+    options = argparse.Namespace(
+        exercises=None, text=None, limit=None, samples=8, num_beams=8, seed=5, model="kjv"
+    )
     plan = knowledge_command._full_plan(options)
     assert {run.model for run in plan} == {"kjv", "smollm2"}
     assert {run.seed for run in plan} == {5, 6, 7}

@@ -155,6 +155,8 @@ def _full_plan(options: argparse.Namespace) -> list[_Run]:
     for name in ("exercises", "text", "limit"):
         if getattr(options, name) is not None:
             raise ValueError(f"--full has exercises of its own, got {name} {getattr(options, name)}")
+    if options.model != "kjv":
+        raise ValueError(f"--full has models of its own, got model {options.model}")
     seeds = range(options.seed, options.seed + _FULL_SEEDS)
     small = (options.samples, options.num_beams, TEMPERATURES)
     large = (4, 4, TEMPERATURES)
