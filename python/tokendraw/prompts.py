@@ -127,7 +127,9 @@ def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _continuation_tokens(model: Model[Any], given: Prompt, delimiter: str, kind: str, where: str) -> list[int]:
+def _continuation_tokens(
+    model: Model[Any], given: Prompt, delimiter: str, kind: str, where: str
+) -> list[int]:
     if isinstance(given, str):
         tokenizer = tokenizer_of(model)
         if tokenizer is None:
