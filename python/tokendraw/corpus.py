@@ -325,6 +325,8 @@ class _Settings(NamedTuple):
             if stride is not None:
                 raise ValueError(f"stride needs a context, got {stride} alone")
             return cls(start, None, 1, batch_size, is_limited=False)
+        if limit is not None and len(start) > limit:
+            raise ValueError(f"prefix must have at most {limit} tokens for this model, got {len(start)}")
         above = None if limit is None else int(limit) + 1
         context = integer("context", context, least=len(start), limit=above)
         longest = context - len(start) + 1

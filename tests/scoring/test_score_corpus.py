@@ -238,7 +238,7 @@ def test_like_lengths_are_read_together():
     assert len(steps) == (2 - 1) + (7 - 1) + (9 - 1), "as many steps as the longest of each pair takes"
 
 
-# --- The figures of the embedded models --------------------------------------------------------------------
+# --- Progress ----------------------------------------------------------------------------------------------
 
 
 def test_progress_counts_documents_and_tokens():
