@@ -33,6 +33,28 @@ struct ScoreMoments {
   double squares;
 };
 
+/// How two rows are compared: ln(p/q) = ((score - origin) - (other_score - other_origin)) * slope - shift.
+struct Comparison {
+  double origin;
+  double other_origin;
+  double slope;
+  double shift;
+};
+
+/// One of two rows that are compared.
+struct ComparedRow {
+  const RowView& view;
+  const TileSummary* summaries;
+  const double* factors;  // [tiles]: makes probabilities of weights
+};
+
+/// core/divergence.h says of what.
+struct KlSums {
+  double first;
+  double second;
+  bool infinite;  // a token that the other row excludes
+};
+
 struct Kernels {
   /// summaries[tile].max, and group_max [tiles, kGroupsPerTile] unless null. False if the logits hold NaN or +inf.
   bool (*scan_max)(const RowView& row, TileSpan tiles, TileSummary* summaries, float* group_max);
@@ -83,6 +105,16 @@ struct Kernels {
   /// out[i] = weight * factors[tile] where kept; 0 elsewhere.
   void (*write_probs)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
                       const double* factors, float* out);
+
+  /// The sum of all logits in float64; -inf where one is.
+  double (*sum_scores)(const RowView& row);
+
+  /// out[i] = weight * factors[tile] - shift, as elements of `dtype`: float32 or the row's own. `out` may be the row.
+  void (*write_gradient)(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries,
+                         const double* factors, float shift, Dtype dtype, void* out);
+
+  KlSums (*kl_sums)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
+  double (*js_sum)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
 };
 
 }  // namespace tokendraw::cpu
