@@ -284,7 +284,7 @@ threads : int, optional
 Returns
 -------
 float32 array of the leading shape, or a float
-    In nats, within 4e-6 of its value, relative. Infinite where a token is at -inf in the other row and not in this one.
+    In nats, within 1e-6 of its value, relative. Infinite where a token is at -inf in the other row and not in this one.
 
 Examples
 --------
@@ -309,7 +309,7 @@ logits, other_logits, temperature, on_invalid, out, threads
 Returns
 -------
 float32 array of the leading shape, or a float
-    In nats, in [0, ln 2], within 4e-6 of its value, relative.
+    In nats, in [0, ln 2], within 1e-6 of its value, relative.
 
 Examples
 --------

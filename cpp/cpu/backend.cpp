@@ -34,6 +34,9 @@ const float kNan = std::nanf("");
 /// that nobody has touched for a millisecond 58 (greedy) to 260 (top_p) on one AVX-512 core.
 constexpr std::int64_t kLogitsPerThread = std::int64_t{1} << 17;
 
+/// Gradients of as many logits leave any cache before they are read again: docs/decisions.md, number 21.
+constexpr std::int64_t kGradientPastCache = std::int64_t{1} << 23;
+
 RowSteps steps_of(const Request& request, std::int64_t row) {
   return tokendraw::steps_of(request.params, request.randomness.row(row), row, request.logits.vocab);
 }
@@ -309,20 +312,23 @@ class CpuBackend final : public Backend {
   void cross_entropy(const Request& request, const Targets& targets, const LossOutputs& out,
                      RowStatus* status) override {
     const Kernels& kernels = *active_isa().kernels;
+    const bool past_cache =
+        request.logits.rows * request.logits.vocab >= kGradientPastCache && out.gradient.data != request.logits.data;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t index) {
-      void* gradient = out.gradient.data ? out.gradient.row(index) : nullptr;
+      GradientRow gradient{nullptr, out.gradient.dtype, past_cache};
+      if (out.gradient.data) gradient.data = out.gradient.row(index);
       const std::int64_t token = targets.tokens[index];
       if (token == targets.ignore_index) {
         status[index] = RowStatus::kValid;
         out.losses[index] = 0.0;
-        if (gradient) fill_row(out.gradient.dtype, view.vocab, 0.0f, gradient);
+        if (gradient.data) fill_row(gradient, view.vocab, 0.0f);
         return;
       }
       Row row(kernels, view, work);
       row.set_temperature(request.params.temperature[index]);
       const Target target{static_cast<std::int32_t>(token), targets.label_smoothing,
                           targets.gradient_scale[index] * targets.weight};
-      status[index] = find_loss(row, target, out.gradient.dtype, gradient, out.losses + index);
+      status[index] = find_loss(row, target, gradient, out.losses + index);
     });
   }
 

@@ -12,12 +12,12 @@ namespace {
 
 /// call(elements): the row of results as what it holds.
 template <class Call>
-void with_elements(Dtype dtype, void* out, Call call) {
-  switch (dtype) {
-    case Dtype::kFloat16: return call(static_cast<Float16*>(out));
-    case Dtype::kBfloat16: return call(static_cast<Bfloat16*>(out));
-    case Dtype::kFloat64: return call(static_cast<double*>(out));
-    default: return call(static_cast<float*>(out));
+void with_elements(const GradientRow& out, Call call) {
+  switch (out.dtype) {
+    case Dtype::kFloat16: return call(static_cast<Float16*>(out.data));
+    case Dtype::kBfloat16: return call(static_cast<Bfloat16*>(out.data));
+    case Dtype::kFloat64: return call(static_cast<double*>(out.data));
+    default: return call(static_cast<float*>(out.data));
   }
 }
 
@@ -44,33 +44,33 @@ double share_of_others(Row& row, Candidate token, double mass) {
 }
 
 /// d loss / d logit = scale / T * (prob - target), where the target has 1 - smoothing and all share the smoothing.
-void write_gradient(Row& row, Candidate token, double mass, const Target& target, Dtype dtype, void* out) {
+void write_gradient(Row& row, Candidate token, double mass, const Target& target, const GradientRow& out) {
   const double whole = target.gradient_scale / row.temperature();
   const double share = target.label_smoothing / static_cast<double>(row.view().vocab);
   const double own = whole * (target.label_smoothing - share - share_of_others(row, token, mass));
-  row.write_gradient(whole, mass, static_cast<float>(share * whole), dtype, out);
-  with_elements(dtype, out, [&](auto* elements) { narrow(static_cast<float>(own), elements + token.token); });
+  row.write_gradient(whole, mass, static_cast<float>(share * whole), out);
+  with_elements(out, [&](auto* elements) { narrow(static_cast<float>(own), elements + token.token); });
 }
 
 }  // namespace
 
-RowStatus find_loss(Row& row, const Target& target, Dtype dtype, void* gradient, double* loss) {
+RowStatus find_loss(Row& row, const Target& target, const GradientRow& gradient, double* loss) {
   const RowStatus status = row.scan(Scan::kSums);
   if (status != RowStatus::kValid) {
     *loss = std::nan("");
-    if (gradient) fill_row(dtype, row.view().vocab, std::nanf(""), gradient);
+    if (gradient.data) fill_row(gradient, row.view().vocab, std::nanf(""));
     return status;
   }
   const double mass = row.mass(kKeepFinite);
   row.kernels.tile_scores(row.view(), target.token / kTile, row.work.tile);
   const Candidate token{row.work.tile[target.token % kTile], target.token};
   *loss = std::max(-row.logprob(target_score(row, token, target.label_smoothing), mass), 0.0);
-  if (gradient) write_gradient(row, token, mass, target, dtype, gradient);
+  if (gradient.data) write_gradient(row, token, mass, target, gradient);
   return status;
 }
 
-void fill_row(Dtype dtype, std::int64_t vocab, float value, void* out) {
-  with_elements(dtype, out, [&](auto* elements) {
+void fill_row(const GradientRow& out, std::int64_t vocab, float value) {
+  with_elements(out, [&](auto* elements) {
     narrow(value, elements);
     std::fill_n(elements, vocab, *elements);
   });

@@ -13,10 +13,10 @@ struct Target {
 };
 
 /// The row's -ln(probability) of its target, smoothed; never negative. Scans the row; the loss is NaN unless the status
-/// is kValid. With `gradient`, [vocab] elements of `dtype`, also what the scaled loss gains per logit: NaN where the
-/// row is invalid.
-RowStatus find_loss(Row& row, const Target& target, Dtype dtype, void* gradient, double* loss);
+/// is kValid. Where the gradient goes somewhere, also what the scaled loss gains per logit: NaN where the row is
+/// invalid.
+RowStatus find_loss(Row& row, const Target& target, const GradientRow& gradient, double* loss);
 
-void fill_row(Dtype dtype, std::int64_t vocab, float value, void* out);
+void fill_row(const GradientRow& out, std::int64_t vocab, float value);
 
 }  // namespace tokendraw::cpu

@@ -6,7 +6,7 @@
 
 namespace tokendraw::cpu {
 
-/// In nats, never negative, relative error below 4e-6 at any size; KL is infinite where the other row excludes a token
+/// In nats, never negative, relative error below 1e-6 at any size; KL is infinite where the other row excludes a token
 /// that this one does not, JS at most ln 2. Scans both rows, of which neither is valid where the status is not kValid.
 RowStatus find_divergence(Row& row, Row& other, Divergence kind, float* divergence);
 

@@ -63,50 +63,84 @@ static void write_extreme_gradient(const float* scores, int count, const WeightC
 }
 
 template <class Element, class Out>
-TOKENDRAW_INLINE void write_gradient_of(const RowView& row, const Element* logits, const Scale& scale, TileSpan tiles,
-                                        const TileSummary* summaries, const double* factors, float shift, Out* out) {
+TOKENDRAW_INLINE void write_tile(const Element* elements, int count, float max, const Scale& scale, float factor,
+                                 float shift, Out* out) {
+  if (max < -FLT_MAX) {
+    for (int i = 0; i < count; ++i) narrow(-shift, out + i);
+    return;
+  }
+  const WeightConstants constants = weight_constants(reference_of(max, scale), scale);
+  if (constants.plain) return write_tile_gradient<true>(elements, count, constants, factor, shift, out);
+  alignas(64) float scratch[kTile];
+  write_extreme_gradient(as_floats(elements, count, scratch), count, constants, factor, shift, out);
+}
+
+/// What the gradients of all tiles have in common.
+struct GradientScale {
+  const Scale& scale;
+  const TileSummary* summaries;
+  const double* factors;
+  float shift;
+};
+
+template <class Element, class Out>
+TOKENDRAW_INLINE void write_gradient_of(const RowView& row, const Element* logits, TileSpan tiles,
+                                        const GradientScale& of, Out* out) {
   for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
     const auto [begin, count] = range_of(row, tile);
-    const float max = summaries[tile].max;
-    if (max < -FLT_MAX) {
-      for (int i = 0; i < count; ++i) narrow(-shift, out + begin + i);
-      continue;
-    }
-    const WeightConstants constants = weight_constants(reference_of(max, scale), scale);
-    const auto factor = static_cast<float>(factors[tile]);
-    if (constants.plain) {
-      write_tile_gradient<true>(logits + begin, count, constants, factor, shift, out + begin);
-    } else {
-      alignas(64) float scratch[kTile];
-      const float* scores = as_floats(logits + begin, count, scratch);
-      write_extreme_gradient(scores, count, constants, factor, shift, out + begin);
-    }
+    const auto factor = static_cast<float>(of.factors[tile]);
+    write_tile(logits + begin, count, of.summaries[tile].max, of.scale, factor, of.shift, out + begin);
   }
 }
 
-/// call(out): as float32, or as elements of the row's own type.
-template <class Element, class Call>
-TOKENDRAW_INLINE void with_output(const Element*, Dtype dtype, void* out, Call call) {
-  if (dtype == Dtype::kFloat32) return call(static_cast<float*>(out));
-  call(static_cast<Element*>(out));
+/// Past the caches where a register is whole and aligned.
+TOKENDRAW_INLINE void stream_tile(const float* from, int count, float* to) {
+  constexpr std::uintptr_t kBytes = kWidth * sizeof(float);
+  int i = 0;
+  for (; i < count && reinterpret_cast<std::uintptr_t>(to + i) % kBytes != 0; ++i) to[i] = from[i];
+  for (; i + kWidth <= count; i += kWidth) stream(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = from[i];
 }
 
-template <class Call>
-TOKENDRAW_INLINE void with_output(const float*, Dtype, void* out, Call call) {
-  call(static_cast<float*>(out));
+template <class Element>
+TOKENDRAW_INLINE void stream_gradient_of(const RowView& row, const Element* logits, TileSpan tiles,
+                                         const GradientScale& of, float* out) {
+  alignas(64) float gradient[kTile];
+  for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    const auto [begin, count] = range_of(row, tile);
+    const auto factor = static_cast<float>(of.factors[tile]);
+    write_tile(logits + begin, count, of.summaries[tile].max, of.scale, factor, of.shift, gradient);
+    stream_tile(gradient, count, out + begin);
+  }
+  finish_stream();
+}
+
+/// As the row's own type, where that is not float32.
+template <class Element>
+TOKENDRAW_INLINE void write_own_gradient_of(const RowView& row, const Element* logits, TileSpan tiles,
+                                            const GradientScale& of, void* out) {
+  write_gradient_of(row, logits, tiles, of, static_cast<Element*>(out));
+}
+
+TOKENDRAW_INLINE void write_own_gradient_of(const RowView&, const float*, TileSpan, const GradientScale&, void*) {}
+
+template <class Element>
+TOKENDRAW_INLINE void write_gradient_to(const RowView& row, const Element* logits, TileSpan tiles,
+                                        const GradientScale& of, const GradientRow& out) {
+  if (out.dtype != Dtype::kFloat32) return write_own_gradient_of(row, logits, tiles, of, out.data);
+  if (out.past_cache) return stream_gradient_of(row, logits, tiles, of, static_cast<float*>(out.data));
+  write_gradient_of(row, logits, tiles, of, static_cast<float*>(out.data));
 }
 
 /// An edited row has no gradient: it is of the logits.
-template <class Call>
-TOKENDRAW_INLINE void with_output(EditedScores, Dtype, void*, Call) {}
+TOKENDRAW_INLINE void write_gradient_to(const RowView&, EditedScores, TileSpan, const GradientScale&,
+                                        const GradientRow&) {}
 
 // row [vocab] -> out [vocab]
 static void write_gradient(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries,
-                           const double* factors, float shift, Dtype dtype, void* out) {
-  with_source(row, [&](auto source) {
-    with_output(source, dtype, out,
-                [&](auto* to) { write_gradient_of(row, source, scale, tiles, summaries, factors, shift, to); });
-  });
+                           const double* factors, float shift, const GradientRow& out) {
+  const GradientScale of{scale, summaries, factors, shift};
+  with_source(row, [&](auto source) { write_gradient_to(row, source, tiles, of, out); });
 }
 
 }  // namespace

@@ -33,6 +33,13 @@ struct ScoreMoments {
   double squares;
 };
 
+/// Where a row's gradient goes.
+struct GradientRow {
+  void* data = nullptr;  // [vocab]; null: nowhere
+  Dtype dtype = Dtype::kFloat32;
+  bool past_cache = false;  // float32 that will not be read soon: written to memory without reading it first
+};
+
 /// How two rows are compared: ln(p/q) = ((score - origin) - (other_score - other_origin)) * slope - shift.
 struct Comparison {
   double origin;
@@ -111,7 +118,7 @@ struct Kernels {
 
   /// out[i] = weight * factors[tile] - shift, as elements of `dtype`: float32 or the row's own. `out` may be the row.
   void (*write_gradient)(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries,
-                         const double* factors, float shift, Dtype dtype, void* out);
+                         const double* factors, float shift, const GradientRow& out);
 
   KlSums (*kl_sums)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
   double (*js_sum)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);

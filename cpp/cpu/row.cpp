@@ -223,10 +223,10 @@ void Row::write_probs(Cutoff cutoff, double mass, float* out) {
   kernels.write_probs(view_, scale_, work.summaries.data(), cutoff, work.sums.data(), out);
 }
 
-void Row::write_gradient(double whole, double mass, float shift, Dtype dtype, void* out) {
+void Row::write_gradient(double whole, double mass, float shift, const GradientRow& out) {
   find_factors(whole, mass);
   for_each_span([&](TileSpan span) {
-    kernels.write_gradient(view_, scale_, span, work.summaries.data(), work.sums.data(), shift, dtype, out);
+    kernels.write_gradient(view_, scale_, span, work.summaries.data(), work.sums.data(), shift, out);
   });
 }
 

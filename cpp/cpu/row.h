@@ -80,8 +80,8 @@ class Row {
   /// work.sums[tile] = what makes of a tile's weights `whole` times their probabilities.
   void find_factors(double whole, double mass);
 
-  /// out[i] = whole * prob - shift, as elements of `dtype`; `out` may be the row itself.
-  void write_gradient(double whole, double mass, float shift, Dtype dtype, void* out);
+  /// out[i] = whole * prob - shift; `out` may be the row itself.
+  void write_gradient(double whole, double mass, float shift, const GradientRow& out);
 
   const Scale& scale() const { return scale_; }
 

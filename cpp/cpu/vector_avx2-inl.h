@@ -66,6 +66,9 @@ TOKENDRAW_INLINE void store(Bfloat16* to, Vector a) {
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(halves, halves), 0x08);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
 }
+/// An aligned store that leaves the caches alone; others see it after finish_stream.
+TOKENDRAW_INLINE void stream(float* to, Vector a) { _mm256_stream_ps(to, a.v); }
+TOKENDRAW_INLINE void finish_stream() { _mm_sfence(); }
 
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NLE_UQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }

@@ -80,6 +80,9 @@ TOKENDRAW_INLINE void store(Bfloat16* to, Vector a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
                       _mm512_maskz_cvtepi32_epi16(kAll, _mm512_maskz_srli_epi32(kAll, rounded, 16)));
 }
+/// An aligned store that leaves the caches alone; others see it after finish_stream.
+TOKENDRAW_INLINE void stream(float* to, Vector a) { _mm512_stream_ps(to, a.v); }
+TOKENDRAW_INLINE void finish_stream() { _mm_sfence(); }
 
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NLE_UQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }

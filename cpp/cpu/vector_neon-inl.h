@@ -68,6 +68,8 @@ TOKENDRAW_INLINE void store(Bfloat16* to, Vector a) {
   const uint32x4_t rounded = vaddq_u32(pattern, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
   vst1_u16(reinterpret_cast<std::uint16_t*>(to), vshrn_n_u32(rounded, 16));
 }
+TOKENDRAW_INLINE void stream(float* to, Vector a) { store(to, a); }
+TOKENDRAW_INLINE void finish_stream() {}
 
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {vmvnq_u32(vcleq_f32(a.v, b.v))}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {vcgeq_f32(a.v, b.v)}; }

@@ -24,6 +24,8 @@ template <class Element>
 TOKENDRAW_INLINE void store(Element* to, Vector v) {
   narrow(v, to);
 }
+TOKENDRAW_INLINE void stream(float* to, Vector v) { *to = v; }
+TOKENDRAW_INLINE void finish_stream() {}
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return !(a <= b); }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return a >= b; }
 TOKENDRAW_INLINE Mask unordered(Vector a, Vector b) { return __builtin_isunordered(a, b); }

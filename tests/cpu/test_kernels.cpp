@@ -262,9 +262,14 @@ void note_losses(const Kernels& kernels, const Question& question, const TileSum
   if (!row.edited()) {
     for (const Dtype dtype : {Dtype::kFloat32, row.dtype}) {
       Guarded<char> gradient(vocab * size_of(dtype));
-      kernels.write_gradient(row, scale, all, summaries, factors.data(), 0.125f, dtype, gradient.data());
+      kernels.write_gradient(row, scale, all, summaries, factors.data(), 0.125f, {gradient.data(), dtype, false});
       answers.note("write_gradient", gradient.data(), vocab * size_of(dtype));
     }
+    Guarded<float> streamed(vocab);
+    const cpu::GradientRow past_cache{streamed.data(), Dtype::kFloat32, true};
+    kernels.write_gradient(row, scale, all, summaries, factors.data(), 0.125f, past_cache);
+    answers.note("write_gradient", streamed.data(), vocab);
+    CHECK(answers.bytes.back().second == answers.bytes[answers.bytes.size() - 3].second);
   }
   const RowView raw = row.without_edits();
   std::vector<TileSummary> raw_summaries(factors.size());

@@ -15,7 +15,7 @@ from tokendraw import reference
 
 SetIsa = Callable[[str], None]
 
-RELATIVE = 4e-6
+RELATIVE = 1e-6
 """As documented. Below 1e-9 the reference is noise of float64, and 50 digits take its place."""
 
 
