@@ -122,6 +122,16 @@ struct Kernels {
 
   KlSums (*kl_sums)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
   double (*js_sum)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
+
+  /// probs[i] = weight * factor of the kept tokens of one tile, 0 elsewhere. probs [kTile].
+  void (*tile_probs)(const RowView& row, std::int64_t tile, const WeightConstants& constants, Cutoff cutoff,
+                     double factor, double* probs);
+
+  /// p[i] = max(p[i] - q[i] * draft_scale, 0) * scale. p, q [count].
+  void (*take_residual)(const double* q, double draft_scale, double scale, int count, double* p);
+
+  /// lanes[lane] = the sum of values[line * kLanes + lane], in the order of lines. values [kTile], lanes [kLanes].
+  void (*prob_lanes)(const double* values, double* lanes);
 };
 
 }  // namespace tokendraw::cpu
