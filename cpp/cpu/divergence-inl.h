@@ -61,9 +61,9 @@ TOKENDRAW_INLINE void compare_tiles(const WeighedTile& one, double factor, const
       const Doubles other_score = load_doubles(two.scores + place);
       const Doubles above = (score < kLowest ? none + kLowest : score) - comparison.origin;
       const Doubles other_above = (other_score < kLowest ? none + kLowest : other_score) - comparison.other_origin;
+      const auto excluded = (score >= kLowest) & (other_score < kLowest);
       visit(r, Compared{load_doubles(one.weights + place) * factor, load_doubles(two.weights + place) * other_factor,
-                        (above - other_above) * comparison.slope - comparison.shift,
-                        (score >= kLowest) & (other_score < kLowest) ? none + 1.0 : none});
+                        (above - other_above) * comparison.slope - comparison.shift, excluded ? none + 1.0 : none});
     }
   }
 }

@@ -42,8 +42,8 @@ def check(logits: np.ndarray, other: np.ndarray, temperature: float = 1.0) -> No
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_pair_is_as_the_reference_says(dtype: str, size: int, isa: str):
     rows = matrix(size, DTYPES[dtype])
-    for shift in range(len(rows)):
-        check(rows, np.roll(rows, shift, axis=0), temperature=(0.5, 1.0, 3.0)[shift % 3])
+    for shift, temperature in (0, 1.0), (1, 0.5), (3, 1.0), (7, 3.0):
+        check(rows, np.roll(rows, shift, axis=0), temperature=temperature)
 
 
 @pytest.mark.parametrize("size", LARGE_SIZES)
