@@ -251,9 +251,9 @@ Examples
 >>> import tokendraw as td
 >>> logits = np.log(np.float32([[6, 3, 1], [1, 8, 1]]))
 >>> loss, gradient = td.cross_entropy(logits, [0, 1], gradient=True)
->>> round(loss, 4) == round(-np.log(0.6 * 0.8) / 2, 4)
-True
->>> (2 * gradient).round(3).tolist() == np.float32([[-0.4, 0.3, 0.1], [0.1, -0.2, 0.1]]).tolist()
+>>> round(loss, 4)
+0.367
+>>> bool(np.allclose(2 * gradient, [[-0.4, 0.3, 0.1], [0.1, -0.2, 0.1]]))
 True
 >>> loss = td.cross_entropy(logits, [0, 1], out=logits)    # in place: the logits become the gradient
 )";

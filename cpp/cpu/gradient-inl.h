@@ -95,9 +95,9 @@ TOKENDRAW_INLINE void write_gradient_of(const RowView& row, const Element* logit
 
 /// Past the caches where a register is whole and aligned.
 TOKENDRAW_INLINE void stream_tile(const float* from, int count, float* to) {
-  constexpr std::uintptr_t kBytes = kWidth * sizeof(float);
+  constexpr std::uint64_t kBytes = kWidth * sizeof(float);
   int i = 0;
-  for (; i < count && reinterpret_cast<std::uintptr_t>(to + i) % kBytes != 0; ++i) to[i] = from[i];
+  for (; i < count && reinterpret_cast<std::uint64_t>(to + i) % kBytes != 0; ++i) to[i] = from[i];
   for (; i + kWidth <= count; i += kWidth) stream(to + i, load(from + i));
   for (; i < count; ++i) to[i] = from[i];
 }

@@ -1909,7 +1909,7 @@ def cross_entropy(
         )
     loss: Any = float(losses.sum())
     if reduction == "mean":
-        loss = loss / counts.sum() if counts.any() else np.nan
+        loss = loss / int(counts.sum()) if counts.any() else np.nan
     elif reduction == "none":
         loss = _shaped(losses.tolist(), leading, np.float64)
     _refuse(faults, on_invalid, loss)
