@@ -34,14 +34,14 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tokendraw import score_corpus
 from tokendraw.models.catalog import EMBEDDED, load
 from tokendraw.models.kjv import Direction, GruModel, GruWeights, read_model, write_model
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
 
 __all__ = [
     "Settings",
-    "bits_per_byte",
-    "document_bits",
+    "documents_of",
     "main",
     "read_documents",
     "split_documents",
@@ -111,8 +111,18 @@ def read_documents(path: str | Path) -> list[str]:
     list of str
         The documents, without the line ends around them.
     """
-    blocks = Path(path).read_text(encoding="utf-8").split("\n\n")
-    return [block.strip("\n") for block in blocks if block.strip()]
+    return documents_of(Path(path).read_text(encoding="utf-8"))
+
+
+def documents_of(text: str) -> list[str]:
+    r"""Return the documents of a text, which empty lines separate.
+
+    Examples
+    --------
+    >>> documents_of("first verse\nsecond verse\n\n\nanother chapter\n")
+    ['first verse\nsecond verse', 'another chapter']
+    """
+    return [block.strip("\n") for block in text.split("\n\n") if block.strip()]
 
 
 def split_documents(documents: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -126,70 +136,6 @@ def split_documents(documents: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     learned = [document for index, document in enumerate(documents) if index % 20 != 10]
     return learned, list(documents[10::20])
-
-
-def document_bits(model: GruModel, documents: Sequence[str], lanes: int = 16) -> npt.NDArray[np.float64]:
-    """Return the bits that a model needs for each document, its end included.
-
-    Parameters
-    ----------
-    model : GruModel
-        A model of either direction.
-    documents : sequence of str
-        Texts. Each is read alone and whole, after one separator.
-    lanes : int, default 16
-        Documents read at a time.
-
-    Returns
-    -------
-    ndarray, float64 [documents]
-        Minus log2 of the probability of the document's tokens and the separator after them.
-    """
-    rows = [[*model.tokenizer.encode(document), SEPARATOR] for document in documents]
-    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    bits = np.empty(len(rows))
-    for first in range(0, len(rows), lanes):
-        batch = by_length[first : first + lanes]
-        bits[batch] = _row_bits(model, [rows[row] for row in batch])
-    return bits
-
-
-def bits_per_byte(model: GruModel, documents: Sequence[str]) -> float:
-    """Return the bits that a model needs for documents, per byte of their UTF-8 text.
-
-    Examples
-    --------
-    >>> from tokendraw.models import load
-    >>> round(bits_per_byte(load("kjv"), ["In the beginning God created the heaven and the earth."]), 1)
-    1.2
-    """
-    size = sum(len(document.encode()) for document in documents)
-    return float(document_bits(model, documents).sum()) / size
-
-
-def _row_bits(model: GruModel, rows: Sequence[Sequence[int]], window: int = 64) -> npt.NDArray[np.float64]:
-    """Return the bits that a batch of token sequences needs, one sum per row."""
-    tokens = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
-    for padded, row in zip(tokens, rows, strict=True):
-        padded[: len(row)] = row
-    state, logits = model.start([[] for _ in rows])
-    bits = np.zeros(len(rows))
-    for first in range(0, tokens.shape[1], window):
-        targets = tokens[:, first : first + window]
-        states, after = model.extend(state, targets)
-        scores = np.concatenate([logits[:, np.newaxis], after[:, :-1]], axis=1)
-        bits += _token_bits(scores, targets).sum(axis=1)
-        state, logits = states[-1], after[:, -1]
-    return bits
-
-
-def _token_bits(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return minus log2 of each target's probability, 0 where the target is -1."""
-    wide = scores.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    logprobs = np.take_along_axis(wide, np.maximum(targets, 0)[..., np.newaxis], axis=-1)[..., 0]
-    logprobs -= np.log(np.exp(wide).sum(axis=-1))
-    return np.where(targets < 0, 0.0, -logprobs / math.log(2))
 
 
 def batches(documents: Sequence[Sequence[int]], settings: Settings) -> Iterator[npt.NDArray[np.int64]]:
@@ -415,7 +361,8 @@ def _evaluate_file(options: argparse.Namespace) -> None:
 
 def _print_score(name: str, model: GruModel, documents: Sequence[str]) -> float:
     size = sum(len(document.encode()) for document in documents)
-    score = bits_per_byte(model, documents)
+    # The end of a document is part of what it costs.
+    score = score_corpus(model, documents, score_end=True).bits_per_byte
     held_out = f"{len(documents)} held-out documents, {size:,} bytes"
     print(f"{name}: {score:.4f} bits per byte on {held_out}", flush=True)
     return score
