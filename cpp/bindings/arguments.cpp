@@ -59,6 +59,12 @@ constexpr std::array<const char*, kKeywords> kNames{
     "replacement",
     "tokens",
     "ranks",
+    "reduction",
+    "ignore_index",
+    "label_smoothing",
+    "gradient",
+    "scale",
+    "other_logits",
 };
 
 }  // namespace

@@ -65,6 +65,12 @@ enum Keyword : int {
   kKeyReplacement,
   kKeyTokens,
   kKeyRanks,
+  kKeyReduction,
+  kKeyIgnoreIndex,
+  kKeyLabelSmoothing,
+  kKeyGradient,
+  kKeyScale,
+  kKeyOtherLogits,
   kKeywords,
 };
 

@@ -15,6 +15,7 @@ void bind_best_first(py::module_& module);
 void bind_draw(py::module_& module);
 void bind_filters(py::module_& module);
 void bind_info(py::module_& module);
+void bind_losses(py::module_& module);
 void bind_scoring(py::module_& module);
 void bind_search(py::module_& module);
 void bind_speculative(py::module_& module);

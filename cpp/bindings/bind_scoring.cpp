@@ -32,7 +32,7 @@ void run(const ParsedRequest& parsed, const PerRow<std::int64_t>& tokens, const 
   raise_invalid(parsed, status, py::none());
 }
 
-constexpr KeywordSet kScoreKeywords = kCallKeywords | set_of(kKeyOut);
+constexpr KeywordSet kScoreKeywords = kCallKeywords | set_of(kKeyTemperature) | set_of(kKeyOut);
 const Signature kTokenLogprobs{
     "token_logprobs", {kKeyLogits, kKeyTokens, kKeyRanks}, kScoreKeywords, set_of(kKeyRanks)};
 const Signature kLogsumexp{"logsumexp", {kKeyLogits}, kScoreKeywords};
@@ -64,6 +64,7 @@ PyObject* float_per_row(PyObject* self, PyObject* const* values, Py_ssize_t coun
   return fast_call(self, values, count, keywords, signature, [output](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
+    if (output == &ScoreOutputs::logsumexps) check_positive_temperature(parsed.request.params);
     Sink<float> sink(arguments[kKeyOut], parsed.library, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
     ScoreOutputs outputs;
     outputs.*output = sink.data();
@@ -81,7 +82,7 @@ PyObject* entropy(PyObject* self, PyObject* const* values, Py_ssize_t count, PyO
 }
 
 constexpr const char* kTokenLogprobsDoc =
-    R"(token_logprobs(logits, tokens, ranks=False, *, on_invalid=None, out=None, threads=None)
+    R"(token_logprobs(logits, tokens, ranks=False, *, temperature=1.0, on_invalid=None, out=None, threads=None)
 --
 
 The log-probability of one token per row, without a log-softmax of the others.
@@ -96,6 +97,8 @@ tokens : int or one per row
     Ids in the vocabulary.
 ranks : bool, default False
     Whether to count the tokens above each one in the total order as well.
+temperature : float or one per row
+    As for `sample`: the logits are divided by it; at 0 the best token has log-probability 0. Ranks do not change.
 on_invalid : {"raise", "mark"}, optional
     As for `sample`; a marked row has NaN and rank -1.
 out : float32 array of the leading shape, optional
@@ -121,15 +124,17 @@ Examples
 )";
 
 constexpr const char* kLogsumexpDoc =
-    R"(logsumexp(logits, *, on_invalid=None, out=None, threads=None)
+    R"(logsumexp(logits, *, temperature=1.0, on_invalid=None, out=None, threads=None)
 --
 
-The logarithm of the sum of exp(logits), per row: what a logit lacks to be a log-probability.
+The logarithm of the sum of exp(logits / temperature), per row: what a logit lacks to be a log-probability.
 
 Parameters
 ----------
 logits, on_invalid, out, threads
     As for `token_logprobs`.
+temperature : float or one per row
+    Above 0.
 
 Returns
 -------
@@ -145,14 +150,14 @@ True
 )";
 
 constexpr const char* kEntropyDoc =
-    R"(entropy(logits, *, on_invalid=None, out=None, threads=None)
+    R"(entropy(logits, *, temperature=1.0, on_invalid=None, out=None, threads=None)
 --
 
-The entropy of every row's distribution.
+The entropy of every row's distribution; 0 at temperature 0.
 
 Parameters
 ----------
-logits, on_invalid, out, threads
+logits, temperature, on_invalid, out, threads
     As for `token_logprobs`.
 
 Returns

@@ -56,12 +56,6 @@ std::vector<std::int32_t> parse_drafts(py::handle value, const char* name, const
   return drafts;
 }
 
-bool parse_flag(py::handle value, const char* name) {
-  if (!value) return false;
-  if (!PyBool_Check(value.ptr())) type_error(std::string(name) + " must be True or False, got " + repr_of(value));
-  return value.ptr() == Py_True;
-}
-
 /// The logits that drafts were drawn from, a row for each.
 void parse_draft_logits(py::handle value, const Shape& expected, std::int64_t vocab, ParsedDrafts& parsed) {
   if (!value) return;

@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bindings::bind_draw(module);
   bindings::bind_filters(module);
   bindings::bind_scoring(module);
+  bindings::bind_losses(module);
   bindings::bind_search(module);
   bindings::bind_beam(module);
   bindings::bind_best_first(module);

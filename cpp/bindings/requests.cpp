@@ -120,6 +120,7 @@ void check_logits(const ArrayView& view, const std::string& name) {
 }  // namespace
 
 void parse_logits(py::handle value, const char* name, ParsedRequest& parsed) {
+  if (!value) type_error(std::string(name) + " must be an array (NumPy, or anything with __dlpack__), got None");
   ArrayView& view = parsed.logits;
   view = view_array(value, name);
   check_logits(view, name);

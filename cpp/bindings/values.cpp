@@ -169,6 +169,12 @@ std::int64_t parse_index(py::handle value, const char* name) {
   return parse_integer(index, name);
 }
 
+bool parse_flag(py::handle value, const char* name) {
+  if (!value) return false;
+  if (!PyBool_Check(value.ptr())) type_error(std::string(name) + " must be True or False, got " + repr_of(value));
+  return value.ptr() == Py_True;
+}
+
 std::int64_t parse_count(py::handle value, const char* name, std::int64_t least) {
   if (!value || PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) {
     type_error(std::string(name) + " must be an integer, got " + (value ? type_name(value) : "None"));

@@ -21,6 +21,9 @@ std::int64_t parse_integer(py::handle value, const char* name);
 /// Anything with __index__.
 std::int64_t parse_index(py::handle value, const char* name);
 
+/// False where `value` is null.
+bool parse_flag(py::handle value, const char* name);
+
 /// A whole number >= `least`; `value` may be null.
 std::int64_t parse_count(py::handle value, const char* name, std::int64_t least = 0);
 

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "cpu/beam.h"
+#include "cpu/cross_entropy.h"
+#include "cpu/divergence.h"
 #include "cpu/draw.h"
 #include "cpu/float_environment.h"
 #include "cpu/isa.h"
@@ -31,6 +33,9 @@ const float kNan = std::nanf("");
 /// Logits below which a second thread brings too little: waking one costs about 8 microseconds, and reading 2^18 logits
 /// that nobody has touched for a millisecond 58 (greedy) to 260 (top_p) on one AVX-512 core.
 constexpr std::int64_t kLogitsPerThread = std::int64_t{1} << 17;
+
+/// Gradients of as many logits leave any cache before they are read again: docs/decisions.md, number 21.
+constexpr std::int64_t kGradientPastCache = std::int64_t{1} << 23;
 
 RowSteps steps_of(const Request& request, std::int64_t row) {
   return tokendraw::steps_of(request.params, request.randomness.row(row), row, request.logits.vocab);
@@ -289,10 +294,63 @@ class CpuBackend final : public Backend {
     const Kernels& kernels = *active_isa().kernels;
     for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t index) {
       Row row(kernels, view, work);
-      status[index] = row.scan(Scan::kSums);
-      if (status[index] != RowStatus::kValid) return write_invalid_scores(out, index);
-      write_scores(row, static_cast<std::int32_t>(tokens[index]), out, index);
+      const double temperature = request.params.temperature[index];
+      const bool greedy = temperature <= 0.0;
+      if (!greedy) row.set_temperature(temperature);
+      status[index] = row.scan(greedy ? Scan::kMaxima : Scan::kSums);
+      const auto token = static_cast<std::int32_t>(tokens[index]);
+      if (status[index] != RowStatus::kValid) {
+        write_invalid_scores(out, index);
+      } else if (greedy) {
+        write_greedy_scores(row, token, out, index);
+      } else {
+        write_scores(row, token, out, index);
+      }
     });
+  }
+
+  void cross_entropy(const Request& request, const Targets& targets, const LossOutputs& out,
+                     RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    const bool past_cache =
+        request.logits.rows * request.logits.vocab >= kGradientPastCache && out.gradient.data != request.logits.data;
+    for_each_view(request, [&](Workspace& work, const RowView& view, std::int64_t index) {
+      GradientRow gradient{nullptr, out.gradient.dtype, past_cache};
+      if (out.gradient.data) gradient.data = out.gradient.row(index);
+      const std::int64_t token = targets.tokens[index];
+      if (token == targets.ignore_index) {
+        status[index] = RowStatus::kValid;
+        out.losses[index] = 0.0;
+        if (gradient.data) fill_row(gradient, view.vocab, 0.0f);
+        return;
+      }
+      Row row(kernels, view, work);
+      row.set_temperature(request.params.temperature[index]);
+      const Target target{static_cast<std::int32_t>(token), targets.label_smoothing,
+                          targets.gradient_scale[index] * targets.weight};
+      status[index] = find_loss(row, target, gradient, out.losses + index);
+    });
+  }
+
+  void diverge(const Request& request, const Logits& other, Divergence kind, float* out, RowStatus* status) override {
+    const Kernels& kernels = *active_isa().kernels;
+    const int threads = useful_threads(request, 2);
+    std::vector<Workspace>& spaces = workspaces(2 * threads);  // of a row and of the other
+    parallel_for(request.logits.rows, threads, [&](int worker, std::int64_t index) {
+      const FloatEnvironment environment;
+      const auto first = static_cast<std::size_t>(2 * worker);
+      spaces[first].threads = spaces[first + 1].threads = 1;
+      const RowView view = view_row(request, index);
+      RowView other_view = view.without_edits();
+      other_view.logits = other.row(index);
+      other_view.dtype = other.dtype;
+      Row row(kernels, view, spaces[first]);
+      Row other_row(kernels, other_view, spaces[first + 1]);
+      row.set_temperature(request.params.temperature[index]);
+      other_row.set_temperature(request.params.temperature[index]);
+      status[index] = find_divergence(row, other_row, kind, out + index);
+    });
+    level(spaces, 2 * threads);
   }
 
   void transform(const Request& request, Transform transform, float* out, RowStatus* status) override {

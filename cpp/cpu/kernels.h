@@ -33,6 +33,35 @@ struct ScoreMoments {
   double squares;
 };
 
+/// Where a row's gradient goes.
+struct GradientRow {
+  void* data = nullptr;  // [vocab]; null: nowhere
+  Dtype dtype = Dtype::kFloat32;
+  bool past_cache = false;  // float32 that will not be read soon: written to memory without reading it first
+};
+
+/// How two rows are compared: ln(p/q) = ((score - origin) - (other_score - other_origin)) * slope - shift.
+struct Comparison {
+  double origin;
+  double other_origin;
+  double slope;
+  double shift;
+};
+
+/// One of two rows that are compared.
+struct ComparedRow {
+  const RowView& view;
+  const TileSummary* summaries;
+  const double* factors;  // [tiles]: makes probabilities of weights
+};
+
+/// core/divergence.h says of what.
+struct KlSums {
+  double first;
+  double second;
+  bool infinite;  // a token that the other row excludes
+};
+
 struct Kernels {
   /// summaries[tile].max, and group_max [tiles, kGroupsPerTile] unless null. False if the logits hold NaN or +inf.
   bool (*scan_max)(const RowView& row, TileSpan tiles, TileSummary* summaries, float* group_max);
@@ -83,6 +112,16 @@ struct Kernels {
   /// out[i] = weight * factors[tile] where kept; 0 elsewhere.
   void (*write_probs)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
                       const double* factors, float* out);
+
+  /// The sum of all logits in float64; -inf where one is.
+  double (*sum_scores)(const RowView& row);
+
+  /// out[i] = weight * factors[tile] - shift, as elements of `dtype`: float32 or the row's own. `out` may be the row.
+  void (*write_gradient)(const RowView& row, const Scale& scale, TileSpan tiles, const TileSummary* summaries,
+                         const double* factors, float shift, const GradientRow& out);
+
+  KlSums (*kl_sums)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
+  double (*js_sum)(const ComparedRow& row, const ComparedRow& other, const Scale& scale, const Comparison& comparison);
 
   /// probs[i] = weight * factor of the kept tokens of one tile, 0 elsewhere. probs [kTile].
   void (*tile_probs)(const RowView& row, std::int64_t tile, const WeightConstants& constants, Cutoff cutoff,

@@ -33,7 +33,8 @@ TOKENDRAW_INLINE Line load_line(const Element* from) {
   return line;
 }
 
-TOKENDRAW_INLINE void store_line(float* to, const Line& line) {
+template <class Element>
+TOKENDRAW_INLINE void store_line(Element* to, const Line& line) {
   for (int r = 0; r < kRegisters; ++r) store(to + r * kWidth, line.v[r]);
 }
 

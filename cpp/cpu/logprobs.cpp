@@ -52,8 +52,16 @@ void write_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::in
     if (out.logprobs) out.logprobs[index] = logprob_of_any(row, candidate.score, mass);
     if (out.ranks) out.ranks[index] = row.count(up_to(candidate));
   }
-  if (out.logsumexps) out.logsumexps[index] = finite_float(row.log_origin() + row.log_offset(mass));
+  if (out.logsumexps) {
+    out.logsumexps[index] = finite_float(row.log_origin() * row.log_slope() + row.log_offset(mass));
+  }
   if (out.entropies) out.entropies[index] = static_cast<float>(row.entropy(kKeepFinite, mass));
+}
+
+void write_greedy_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::int64_t index) {
+  if (out.logprobs) out.logprobs[index] = token == row.first().token ? 0.0f : -HUGE_VALF;
+  if (out.ranks) out.ranks[index] = row.count(up_to(candidate_of(row, token)));
+  if (out.entropies) out.entropies[index] = 0.0f;
 }
 
 void write_invalid_scores(const ScoreOutputs& out, std::int64_t index) {

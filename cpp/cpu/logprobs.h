@@ -21,8 +21,12 @@ struct RawToken {
 /// Of the logits as the caller gave them: no mask, no bias, temperature 1. Uses work.raw_summaries.
 RawToken describe_raw(const Kernels& kernels, const RowView& view, std::int32_t token, Workspace& work);
 
-/// The same of a row that was scanned with its sums, and of all its tokens.
+/// The same of a row that was scanned with its sums, and of all its tokens, at the row's temperature.
 void write_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::int64_t index);
+
+/// The same at temperature 0, where the first token has it all; a logsumexp has no value there.
+void write_greedy_scores(Row& row, std::int32_t token, const ScoreOutputs& out, std::int64_t index);
+
 void write_invalid_scores(const ScoreOutputs& out, std::int64_t index);
 
 /// The first `count` tokens of the order with their log-probabilities over the kept set: -inf where a step removed one,

@@ -211,13 +211,23 @@ double Row::log_slope() const { return static_cast<double>(scale_.prescale) * sc
 
 double Row::log_offset(double mass) const { return static_cast<double>(reference_.exponent) * kLn2 + log_double(mass); }
 
-void Row::write_probs(Cutoff cutoff, double mass, float* out) {
-  Buffer<double>& factors = work.sums;
+void Row::find_factors(double whole, double mass) {
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {
     const bool empty = work.summaries[tile].max < -FLT_MAX;
-    factors[tile] = empty ? 0.0 : factor_of(tile) / mass;
+    work.sums[tile] = empty ? 0.0 : factor_of(tile) / mass * whole;
   }
-  kernels.write_probs(view_, scale_, work.summaries.data(), cutoff, factors.data(), out);
+}
+
+void Row::write_probs(Cutoff cutoff, double mass, float* out) {
+  find_factors(1.0, mass);
+  kernels.write_probs(view_, scale_, work.summaries.data(), cutoff, work.sums.data(), out);
+}
+
+void Row::write_gradient(double whole, double mass, float shift, const GradientRow& out) {
+  find_factors(whole, mass);
+  for_each_span([&](TileSpan span) {
+    kernels.write_gradient(view_, scale_, span, work.summaries.data(), work.sums.data(), shift, out);
+  });
 }
 
 Cutoff cutoff_from(double bound, float first) {

@@ -66,9 +66,7 @@ class Row {
   double log_origin() const { return static_cast<double>(reference_.base); }
   double log_slope() const;
   double log_offset(double mass) const;
-  double logprob(float score, double mass) const {
-    return (static_cast<double>(score) - log_origin()) * log_slope() - log_offset(mass);
-  }
+  double logprob(double score, double mass) const { return (score - log_origin()) * log_slope() - log_offset(mass); }
 
   /// The score whose log-probability is `logprob`.
   double score_of(double logprob, double mass) const {
@@ -78,6 +76,14 @@ class Row {
   std::int64_t count(Cutoff cutoff) const;
 
   void write_probs(Cutoff cutoff, double mass, float* out);
+
+  /// work.sums[tile] = what makes of a tile's weights `whole` times their probabilities.
+  void find_factors(double whole, double mass);
+
+  /// out[i] = whole * prob - shift; `out` may be the row itself.
+  void write_gradient(double whole, double mass, float shift, const GradientRow& out);
+
+  const Scale& scale() const { return scale_; }
 
   const Kernels& kernels;
   Workspace& work;

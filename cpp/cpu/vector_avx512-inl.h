@@ -21,6 +21,7 @@ struct Vector {
 struct Mask {
   __mmask16 v;
 };
+using Doubles = double __attribute__((vector_size(64)));
 inline constexpr int kWidth = 16;
 
 using tokendraw::fma;
@@ -56,7 +57,32 @@ TOKENDRAW_INLINE Vector load(const Bfloat16* from) {
   const __m512i wide = _mm512_maskz_cvtepu16_epi32(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   return Vector(_mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, wide, 16)));
 }
+TOKENDRAW_INLINE Doubles load_doubles(const float* from) {
+  return _mm512_maskz_cvtps_pd(static_cast<__mmask8>(0xff), _mm256_loadu_ps(from));
+}
 TOKENDRAW_INLINE void store(float* to, Vector a) { _mm512_storeu_ps(to, a.v); }
+TOKENDRAW_INLINE void store(double* to, Vector a) {
+  constexpr auto kAll = static_cast<__mmask8>(0xff);
+  _mm512_storeu_pd(to, _mm512_maskz_cvtps_pd(kAll, _mm512_maskz_extractf32x8_ps(kAll, a.v, 0)));
+  _mm512_storeu_pd(to + 8, _mm512_maskz_cvtps_pd(kAll, _mm512_maskz_extractf32x8_ps(kAll, a.v, 1)));
+}
+TOKENDRAW_INLINE void store(Float16* to, Vector a) {
+  constexpr auto kAll = static_cast<__mmask16>(0xffff);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm512_maskz_cvtps_ph(kAll, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+/// Of numbers: a NaN may become anything.
+TOKENDRAW_INLINE void store(Bfloat16* to, Vector a) {
+  constexpr auto kAll = static_cast<__mmask16>(0xffff);
+  const __m512i pattern = _mm512_castps_si512(a.v);
+  const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(kAll, pattern, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(pattern, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                      _mm512_maskz_cvtepi32_epi16(kAll, _mm512_maskz_srli_epi32(kAll, rounded, 16)));
+}
+/// An aligned store that leaves the caches alone; others see it after finish_stream.
+TOKENDRAW_INLINE void stream(float* to, Vector a) { _mm512_stream_ps(to, a.v); }
+TOKENDRAW_INLINE void finish_stream() { _mm_sfence(); }
 
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NLE_UQ)}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }

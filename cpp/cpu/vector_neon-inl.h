@@ -21,6 +21,7 @@ struct Vector {
 struct Mask {
   uint32x4_t v;
 };
+using Doubles = double __attribute__((vector_size(16)));
 inline constexpr int kWidth = 4;
 
 using tokendraw::fma;
@@ -49,7 +50,26 @@ TOKENDRAW_INLINE Vector load(const Bfloat16* from) {
   const uint32x4_t wide = vmovl_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(from)));
   return Vector(vreinterpretq_f32_u32(vshlq_n_u32(wide, 16)));
 }
+TOKENDRAW_INLINE Doubles load_doubles(const float* from) {
+  return Doubles{static_cast<double>(from[0]), static_cast<double>(from[1])};
+}
 TOKENDRAW_INLINE void store(float* to, Vector a) { vst1q_f32(to, a.v); }
+TOKENDRAW_INLINE void store(double* to, Vector a) {
+  vst1q_f64(to, vcvt_f64_f32(vget_low_f32(a.v)));
+  vst1q_f64(to + 2, vcvt_high_f64_f32(a.v));
+}
+TOKENDRAW_INLINE void store(Float16* to, Vector a) {
+  vst1_u16(reinterpret_cast<std::uint16_t*>(to), vreinterpret_u16_f16(vcvt_f16_f32(a.v)));
+}
+/// Of numbers: a NaN may become anything.
+TOKENDRAW_INLINE void store(Bfloat16* to, Vector a) {
+  const uint32x4_t pattern = vreinterpretq_u32_f32(a.v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(pattern, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(pattern, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+  vst1_u16(reinterpret_cast<std::uint16_t*>(to), vshrn_n_u32(rounded, 16));
+}
+TOKENDRAW_INLINE void stream(float* to, Vector a) { store(to, a); }
+TOKENDRAW_INLINE void finish_stream() {}
 
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return {vmvnq_u32(vcleq_f32(a.v, b.v))}; }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return {vcgeq_f32(a.v, b.v)}; }

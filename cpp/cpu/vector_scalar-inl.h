@@ -12,13 +12,20 @@ namespace {
 
 using Vector = float;
 using Mask = bool;
+using Doubles = double;
 inline constexpr int kWidth = 1;
 
 template <class Element>
 TOKENDRAW_INLINE Vector load(const Element* from) {
   return widen(*from);
 }
-TOKENDRAW_INLINE void store(float* to, Vector v) { *to = v; }
+TOKENDRAW_INLINE Doubles load_doubles(const float* from) { return static_cast<double>(*from); }
+template <class Element>
+TOKENDRAW_INLINE void store(Element* to, Vector v) {
+  narrow(v, to);
+}
+TOKENDRAW_INLINE void stream(float* to, Vector v) { *to = v; }
+TOKENDRAW_INLINE void finish_stream() {}
 TOKENDRAW_INLINE Mask not_at_most(Vector a, Vector b) { return !(a <= b); }
 TOKENDRAW_INLINE Mask greater_equal(Vector a, Vector b) { return a >= b; }
 TOKENDRAW_INLINE Mask unordered(Vector a, Vector b) { return __builtin_isunordered(a, b); }

@@ -14,10 +14,18 @@ class Backend {
   /// status [rows] says which rows could be drawn from.
   virtual void draw(const Request& request, const DrawOutputs& outputs, RowStatus* status) = 0;
 
-  /// What the unmodified logits say of `tokens`, one per row, and of all. Without an output that names a token,
-  /// `tokens` is not read.
+  /// What the unmodified logits say at the request's temperature of `tokens`, one per row, and of all. Without an
+  /// output that names a token, `tokens` is not read.
   virtual void score(const Request& request, const PerRow<std::int64_t>& tokens, const ScoreOutputs& outputs,
                      RowStatus* status) = 0;
+
+  /// -ln of what every row gives its target at the request's temperature, and how that changes with its logits.
+  virtual void cross_entropy(const Request& request, const Targets& targets, const LossOutputs& outputs,
+                             RowStatus* status) = 0;
+
+  /// out [rows]: from the request's rows to those of `other`, which has as many, in nats. A row of the request is
+  /// invalid where either is.
+  virtual void diverge(const Request& request, const Logits& other, Divergence kind, float* out, RowStatus* status) = 0;
 
   /// out [rows, vocab], row-major.
   virtual void transform(const Request& request, Transform transform, float* out, RowStatus* status) = 0;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace tokendraw {
 namespace {
@@ -183,6 +185,44 @@ void check_penalties(const PenaltyParams& penalties) {
   check("min_tokens", kNotNegative, penalties.min_tokens, is_not_negative);
   if (penalties.eos_tokens.empty() && is_used(penalties.min_tokens, [](std::int64_t n) { return n == 0; })) {
     throw std::invalid_argument("eos_token_id must be given where min_tokens is above 0, got None");
+  }
+}
+
+void check_positive_temperature(const FilterParams& params) {
+  check("temperature", "finite and > 0", params.temperature, [](double t) { return std::isfinite(t) && t > 0.0; });
+}
+
+void check_targets(const Targets& targets, std::int64_t rows, std::int64_t vocab) {
+  check("label_smoothing", kProbability, PerRow<double>{targets.label_smoothing}, is_probability);
+  check("scale", kFinite, targets.gradient_scale, is_finite);
+  for (std::int64_t row = 0; row < (targets.tokens.varies() ? rows : 1); ++row) {
+    const std::int64_t token = targets.tokens[row];
+    if (token == targets.ignore_index || (token >= 0 && token < vocab)) continue;
+    throw std::invalid_argument("tokens must be in [0, " + std::to_string(vocab) + ") or ignore_index, " +
+                                std::to_string(targets.ignore_index) + ", got " + std::to_string(token) +
+                                in_row(targets.tokens.varies(), row));
+  }
+}
+
+void check_gradient(const Logits& logits, const OutputRows& gradient) {
+  const auto bytes_of = [&](Dtype dtype) { return logits.vocab * static_cast<std::int64_t>(size_of(dtype)); };
+  const std::int64_t length = bytes_of(gradient.dtype);
+  std::vector<std::pair<const char*, std::int64_t>> written;
+  written.reserve(static_cast<std::size_t>(logits.rows));
+  for (std::int64_t row = 0; row < logits.rows; ++row) {
+    written.emplace_back(static_cast<const char*>(gradient.row(row)), row);
+  }
+  std::sort(written.begin(), written.end());
+  for (std::int64_t row = 0; row < logits.rows; ++row) {
+    const auto* begin = static_cast<const char*>(logits.row(row));
+    const char* end = begin + bytes_of(logits.dtype);
+    auto other = std::lower_bound(written.begin(), written.end(), std::pair{end, std::int64_t{-1}});
+    while (other != written.begin() && (--other)->first + length > begin) {
+      if (other->second == row && other->first == begin && gradient.dtype == logits.dtype) continue;
+      throw std::invalid_argument("out must be the memory of logits or share none of it, got row " +
+                                  std::to_string(other->second) + " of out in row " + std::to_string(row) +
+                                  " of logits");
+    }
   }
 }
 

@@ -16,6 +16,15 @@ void check_params(const FilterParams& params);
 void check_penalties(const PenaltyParams& penalties);
 void check_randomness(const Randomness& randomness);
 
+/// The temperature of what has no value at 0.
+void check_positive_temperature(const FilterParams& params);
+
+/// Targets are tokens of the vocabulary, or ignored.
+void check_targets(const Targets& targets, std::int64_t rows, std::int64_t vocab);
+
+/// A row of the gradient is its row of the logits, or shares no memory with any.
+void check_gradient(const Logits& logits, const OutputRows& gradient);
+
 /// Throws unless the token is in the vocabulary; `place` ends the message.
 void check_token(const char* name, std::int64_t token, std::int64_t vocab, const std::string& place);
 

@@ -36,6 +36,16 @@ struct Logits {
   const void* row(std::int64_t index, std::int64_t position = 0) const;
 };
 
+/// Rows of results, likewise.
+struct OutputRows {
+  void* data = nullptr;
+  Dtype dtype = Dtype::kFloat32;
+  std::vector<std::int64_t> leading_shape;
+  std::vector<std::int64_t> leading_strides;
+
+  void* row(std::int64_t index) const;
+};
+
 /// Edits of the logits. Strides are in elements, 0 where one row (or position) serves all; null where there is no such
 /// edit.
 struct Edits {
@@ -144,6 +154,23 @@ struct ScoreOutputs {
   float* logsumexps = nullptr;
   float* entropies = nullptr;
 };
+
+/// What rows are to say, and how a loss weighs it.
+struct Targets {
+  PerRow<std::int64_t> tokens;  // in the vocabulary, or ignore_index: such a row is not read
+  std::int64_t ignore_index = -100;
+  double label_smoothing = 0.0;  // the share of the target that all tokens have alike
+  double weight = 1.0;           // of a row's loss in what is differentiated: less than 1 in a mean
+  PerRow<double> gradient_scale{1.0};
+};
+
+struct LossOutputs {
+  double* losses = nullptr;  // [rows], 0 where ignored, NaN where the row is invalid
+  OutputRows gradient;  // [rows, vocab] of the scaled loss by the logits, whose memory it may be; no data: not asked
+};
+
+/// From the distribution of one row to that of another.
+enum class Divergence : std::uint8_t { kKullbackLeibler, kJensenShannon };
 
 enum class Transform : std::uint8_t { kScores, kLogprobs, kProbs };
 

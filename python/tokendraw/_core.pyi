@@ -656,6 +656,7 @@ def token_logprobs(
     tokens: _Integers,
     ranks: bool = False,
     *,
+    temperature: _Reals = 1.0,
     on_invalid: _OnInvalid | None = None,
     out: _Array | None = None,
     threads: int | None = None,
@@ -663,6 +664,7 @@ def token_logprobs(
 def logsumexp(
     logits: _Array,
     *,
+    temperature: _Reals = 1.0,
     on_invalid: _OnInvalid | None = None,
     out: _Array | None = None,
     threads: int | None = None,
@@ -670,6 +672,41 @@ def logsumexp(
 def entropy(
     logits: _Array,
     *,
+    temperature: _Reals = 1.0,
+    on_invalid: _OnInvalid | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> Any: ...
+
+# A number, with "none" an array; beside the gradient where that is asked for.
+def cross_entropy(
+    logits: _Array,
+    tokens: _Integers,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    ignore_index: SupportsIndex = -100,
+    *,
+    label_smoothing: float = 0.0,
+    temperature: _Reals = 1.0,
+    gradient: bool = False,
+    scale: _Reals = 1.0,
+    on_invalid: _OnInvalid | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> Any: ...
+def kl_divergence(
+    logits: _Array,
+    other_logits: _Array,
+    *,
+    temperature: _Reals = 1.0,
+    on_invalid: _OnInvalid | None = None,
+    out: _Array | None = None,
+    threads: int | None = None,
+) -> Any: ...
+def js_divergence(
+    logits: _Array,
+    other_logits: _Array,
+    *,
+    temperature: _Reals = 1.0,
     on_invalid: _OnInvalid | None = None,
     out: _Array | None = None,
     threads: int | None = None,

@@ -37,6 +37,7 @@ __all__ = [
     "apply_temperature",
     "beam_search",
     "before",
+    "cross_entropy",
     "descend",
     "draw",
     "dry_penalties",
@@ -44,7 +45,9 @@ __all__ = [
     "filter_logits",
     "greedy",
     "is_active",
+    "js_divergence",
     "kept_set",
+    "kl_divergence",
     "log_softmax",
     "logsumexp",
     "parameters_of",
@@ -1794,7 +1797,12 @@ def _repeats(tokens: Sequence[int], size: int) -> set[int]:
 
 
 def token_logprobs(
-    logits: ArrayLike, tokens: ArrayLike, ranks: bool = False, *, on_invalid: OnInvalid = "raise"
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    ranks: bool = False,
+    *,
+    temperature: ArrayLike = 1.0,
+    on_invalid: OnInvalid = "raise",
 ) -> Any:
     """Return the log-probability of one token per row; with `ranks` also how many tokens rank before it.
 
@@ -1806,7 +1814,7 @@ def token_logprobs(
     """
     matrix, leading = _matrix(logits)
     given = np.broadcast_to(np.asarray(tokens).ravel(), len(matrix))
-    rows, faults = _whole_rows(matrix)
+    rows, faults = _whole_rows(matrix, temperature)
     found, before_it = np.full(len(matrix), np.nan), np.full(len(matrix), -1)
     for place, (row, token) in enumerate(zip(rows, given, strict=True)):
         if row is not None:
@@ -1817,18 +1825,23 @@ def token_logprobs(
     return (logprobs, _shaped(before_it.tolist(), leading, np.int64)) if ranks else logprobs
 
 
-def logsumexp(logits: ArrayLike, *, on_invalid: OnInvalid = "raise") -> Any:
-    """Return the logarithm of the sum of exp(logits), per row.
+def logsumexp(logits: ArrayLike, *, temperature: ArrayLike = 1.0, on_invalid: OnInvalid = "raise") -> Any:
+    """Return the logarithm of the sum of exp(logits / temperature), per row.
 
     Examples
     --------
     >>> round(np.exp(logsumexp(np.log([1, 2, 7]))), 4)
     np.float64(10.0)
     """
-    return _per_whole_row(logits, on_invalid, lambda row: row.highest + float(np.log(row.weights.sum())))
+    return _per_whole_row(
+        logits,
+        temperature,
+        on_invalid,
+        lambda row: row.highest / row.temperature + float(np.log(row.weights.sum())),
+    )
 
 
-def entropy(logits: ArrayLike, *, on_invalid: OnInvalid = "raise") -> Any:
+def entropy(logits: ArrayLike, *, temperature: ArrayLike = 1.0, on_invalid: OnInvalid = "raise") -> Any:
     """Return the entropy of every row in nats.
 
     Examples
@@ -1836,18 +1849,153 @@ def entropy(logits: ArrayLike, *, on_invalid: OnInvalid = "raise") -> Any:
     >>> round(entropy(np.zeros(8)) / np.log(2), 4)
     np.float64(3.0)
     """
-    return _per_whole_row(logits, on_invalid, lambda row: row.entropy)
+    return _per_whole_row(logits, temperature, on_invalid, lambda row: row.entropy)
 
 
-def _whole_rows(matrix: Logits) -> tuple[list[Row | None], list[str]]:
-    """Return every row before any step, None where it is invalid, and why."""
+def _whole_rows(matrix: Logits, temperature: ArrayLike) -> tuple[list[Row | None], list[str]]:
+    """Return every row after temperature alone, None where it is invalid, and why."""
     faults = [_beam_fault(logits, 0.0) for logits in matrix]
-    return [None if fault else start_row(row) for fault, row in zip(faults, matrix, strict=True)], faults
+    rows = [
+        None if fault else apply_temperature(start_row(logits), float(degree))
+        for logits, fault, degree in zip(matrix, faults, _per_row(temperature, len(matrix)), strict=True)
+    ]
+    return rows, faults
 
 
-def _per_whole_row(logits: ArrayLike, on_invalid: OnInvalid, value: Callable[[Row], float]) -> Any:
+def _per_row(values: ArrayLike, rows: int) -> Floats:
+    return np.broadcast_to(np.asarray(values, dtype=np.float64).ravel(), rows)
+
+
+def _per_whole_row(
+    logits: ArrayLike, temperature: ArrayLike, on_invalid: OnInvalid, value: Callable[[Row], float]
+) -> Any:
     matrix, leading = _matrix(logits)
-    rows, faults = _whole_rows(matrix)
+    rows, faults = _whole_rows(matrix, temperature)
     values = _shaped([np.nan if row is None else value(row) for row in rows], leading, np.float64)
     _refuse(faults, on_invalid, values)
     return values
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    ignore_index: int = -100,
+    *,
+    label_smoothing: float = 0.0,
+    temperature: ArrayLike = 1.0,
+    gradient: bool = False,
+    scale: ArrayLike = 1.0,
+    on_invalid: OnInvalid = "raise",
+) -> Any:
+    """Return the loss of rows against one token each, and with `gradient` what it gains per logit.
+
+    Examples
+    --------
+    >>> loss, gradient = cross_entropy(np.log([[6, 3, 1], [1, 8, 1]]), [0, 1], gradient=True)
+    >>> round(loss, 4), (2 * gradient).round(3).tolist()
+    (0.367, [[-0.4, 0.3, 0.1], [0.1, -0.2, 0.1]])
+    """
+    matrix, leading = _matrix(logits)
+    given = np.broadcast_to(np.asarray(tokens).ravel(), len(matrix))
+    counts = given != ignore_index
+    rows, faults = _whole_rows(matrix, temperature)
+    faults = [fault if counted else "" for fault, counted in zip(faults, counts, strict=True)]
+    losses, gradients = np.zeros(len(matrix)), np.zeros(matrix.shape)
+    for place in np.flatnonzero(counts):
+        row, token = rows[place], int(given[place])
+        losses[place], gradients[place] = (
+            (np.nan, np.nan) if row is None else _loss(row, token, label_smoothing)
+        )
+    loss: Any = float(losses.sum())
+    if reduction == "mean":
+        loss = loss / int(counts.sum()) if counts.any() else np.nan
+    elif reduction == "none":
+        loss = _shaped(losses.tolist(), leading, np.float64)
+    _refuse(faults, on_invalid, loss)
+    if not gradient:
+        return loss
+    weight = 1 / max(counts.sum(), 1) if reduction == "mean" else 1.0
+    factors = weight * _per_row(scale, len(matrix))
+    return loss, (gradients * factors[:, None]).reshape(np.shape(logits))
+
+
+def _loss(row: Row, token: int, label_smoothing: float) -> tuple[float, Floats]:
+    """Return a row's loss and its gradient with respect to the logits."""
+    target = np.full(row.logits.size, label_smoothing / row.logits.size)
+    target[token] += 1 - label_smoothing
+    logprobs = row.logprobs
+    loss = -float((target[target > 0] * logprobs[target > 0]).sum())
+    return loss, (np.exp(logprobs) - target) / row.temperature
+
+
+def kl_divergence(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    on_invalid: OnInvalid = "raise",
+) -> Any:
+    """Return sum of p * ln(p / q) per row; infinite where q excludes a token that p does not.
+
+    Examples
+    --------
+    >>> round(kl_divergence(np.log([0.5, 0.25, 0.25]), np.log([0.25, 0.25, 0.5])) / np.log(2), 4)
+    np.float64(0.25)
+    """
+    return _per_pair(logits, other_logits, temperature, on_invalid, _kl)
+
+
+def js_divergence(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    on_invalid: OnInvalid = "raise",
+) -> Any:
+    """Return the mean divergence of both rows from the mean of their distributions.
+
+    Examples
+    --------
+    >>> with np.errstate(divide="ignore"):
+    ...     round(js_divergence(np.log([1.0, 0.0]), np.log([0.0, 1.0])) / np.log(2), 4)
+    np.float64(1.0)
+    """
+
+    def js(logprobs: Floats, others: Floats) -> float:
+        mean = np.logaddexp(logprobs, others) - np.log(2)
+        return (_kl(logprobs, mean) + _kl(others, mean)) / 2
+
+    return _per_pair(logits, other_logits, temperature, on_invalid, js)
+
+
+def _kl(logprobs: Floats, others: Floats) -> float:
+    possible = logprobs > -np.inf
+    return float((np.exp(logprobs[possible]) * (logprobs[possible] - others[possible])).sum())
+
+
+def _per_pair(
+    logits: ArrayLike,
+    other_logits: ArrayLike,
+    temperature: ArrayLike,
+    on_invalid: OnInvalid,
+    value: Callable[[Floats, Floats], float],
+) -> Any:
+    matrix, leading = _matrix(logits)
+    rows, faults = _whole_rows(matrix, temperature)
+    others, other_faults = _whole_rows(np.broadcast_to(_matrix(other_logits)[0], matrix.shape), temperature)
+    faults = [one or other for one, other in zip(faults, other_faults, strict=True)]
+    values = [
+        np.nan if row is None or other is None else _pair_value(row, other, value)
+        for row, other in zip(rows, others, strict=True)
+    ]
+    shaped = _shaped(values, leading, np.float64)
+    _refuse(faults, on_invalid, shaped)
+    return shaped
+
+
+def _pair_value(row: Row, other: Row, value: Callable[[Floats, Floats], float]) -> float:
+    # 0 * inf where a probability is less than the smallest float64: the token is possible all the same.
+    if (row.kept & ~other.kept).any() and value is _kl:
+        return np.inf
+    return value(row.logprobs, other.logprobs)

@@ -452,3 +452,24 @@ def test_other_types_overflow_to_an_invalid_row(dtype: type, isa: str) -> None:
     row[9] = -np.inf if dtype is np.float16 else -1e300
     assert td.sample(row, seed=0) != 9
     assert td.draw(row, seed=0).kept == 49
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        td.sample,
+        td.draw,
+        td.greedy,
+        td.softmax,
+        td.kept_set,
+        td.logsumexp,
+        lambda logits: td.top_k(logits, 2),
+        lambda logits: td.token_logprobs(logits, [0]),
+        lambda logits: td.cross_entropy(logits, [0]),
+        lambda logits: td.top_continuations(logits, [0.0], 2),
+        td.Sampler(),
+    ],
+)
+def test_no_logits_at_all(call: Callable[[Any], Any]):
+    with pytest.raises(TypeError, match=r"logits must be an array \(NumPy, .*\), got None"):
+        call(None)

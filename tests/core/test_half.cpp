@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every float16 and bfloat16, widened, against their definition computed in double.
+// Every float16 and bfloat16, widened, against their definition computed in double; and back.
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "check.h"
 #include "core/half.h"
@@ -50,6 +51,48 @@ TEST(bfloat16_keeps_the_payload_of_nan) {
   const float widened = widen(Bfloat16{0x7fc1});
   std::memcpy(&bits, &widened, sizeof bits);
   CHECK_EQUAL(bits, 0x7fc10000u);
+}
+
+template <class Half>
+std::uint16_t narrowed(float x) {
+  Half half{0};
+  narrow(x, &half);
+  return half.bits;
+}
+
+/// Every number comes back; what lies between two goes to the nearer, halfway to the even one.
+template <class Half>
+void check_narrow(std::uint16_t infinity) {
+  for (std::uint32_t pattern = 0; pattern <= 0xffffu; ++pattern) {
+    const auto bits = static_cast<std::uint16_t>(pattern);
+    const float value = widen(Half{bits});
+    if (std::isnan(value)) {
+      CHECK_WITH(std::isnan(widen(Half{narrowed<Half>(value)})), "pattern " + test::shown(pattern));
+      continue;
+    }
+    CHECK_WITH(narrowed<Half>(value) == bits, "pattern " + test::shown(pattern));
+    if ((bits & 0x7fffu) + 1u >= infinity) continue;
+    const auto next = static_cast<std::uint16_t>(bits + 1u);
+    const float middle = value + (widen(Half{next}) - value) / 2.0f;
+    if (!std::isnormal(middle) && std::is_same_v<Half, Bfloat16>) continue;  // halves of subnormals are not floats
+    const std::string name = "above pattern " + test::shown(pattern);
+    CHECK_WITH(narrowed<Half>(middle) == (bits % 2 == 0 ? bits : next), name);
+    CHECK_WITH(narrowed<Half>(std::nextafter(middle, value)) == bits, name);
+    CHECK_WITH(narrowed<Half>(std::nextafter(middle, widen(Half{next}))) == next, name);
+  }
+}
+
+TEST(float16_is_narrowed_to_nearest_even) {
+  check_narrow<Float16>(0x7c00);
+  CHECK_EQUAL(narrowed<Float16>(65519.996f), 0x7bff);
+  CHECK_EQUAL(narrowed<Float16>(65520.0f), 0x7c00);
+  CHECK_EQUAL(narrowed<Float16>(-1e30f), 0xfc00);
+}
+
+TEST(bfloat16_is_narrowed_to_nearest_even) {
+  check_narrow<Bfloat16>(0x7f80);
+  CHECK_EQUAL(narrowed<Bfloat16>(0x1.fefffep127f), 0x7f7f);
+  CHECK_EQUAL(narrowed<Bfloat16>(0x1.ffp127f), 0x7f80);
 }
 
 TEST(double_rounds_to_nearest_even) {

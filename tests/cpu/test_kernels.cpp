@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "check.h"
@@ -191,6 +192,7 @@ struct Answers {
   std::int64_t kept = 0;
   std::vector<Candidate> collected;
   std::int64_t at_least = 0;
+  double total = 0.0;
   Values scores;
   Values logprobs;
   Values probs;
@@ -246,6 +248,42 @@ void check_near_max(const Kernels& kernels, const RowView& row, const TileSummar
     const bool is_near = static_cast<double>(largest) - static_cast<double>(score) <= static_cast<double>(distance);
     CHECK(listed || !is_near || score < -FLT_MAX);
   }
+}
+
+/// What losses ask of a row: next to itself without its edits, too.
+void note_losses(const Kernels& kernels, const Question& question, const TileSummary* summaries,
+                 const std::vector<double>& factors, Answers& answers) {
+  const RowView& row = question.row;
+  const auto vocab = static_cast<std::size_t>(row.vocab);
+  const Scale scale = make_scale(question.temperature);
+  const TileSpan all{0, cpu::count_tiles(row.vocab)};
+  answers.total = kernels.sum_scores(row);
+  answers.note("sum_scores", &answers.total, 1);
+  if (!row.edited()) {
+    for (const Dtype dtype : {Dtype::kFloat32, row.dtype}) {
+      Guarded<char> gradient(vocab * size_of(dtype));
+      kernels.write_gradient(row, scale, all, summaries, factors.data(), 0.125f, {gradient.data(), dtype, false});
+      answers.note("write_gradient", gradient.data(), vocab * size_of(dtype));
+    }
+    Guarded<float> streamed(vocab);
+    const cpu::GradientRow past_cache{streamed.data(), Dtype::kFloat32, true};
+    kernels.write_gradient(row, scale, all, summaries, factors.data(), 0.125f, past_cache);
+    answers.note("write_gradient", streamed.data(), vocab);
+    CHECK(answers.bytes.back().second == answers.bytes[answers.bytes.size() - 3].second);
+  }
+  const RowView raw = row.without_edits();
+  std::vector<TileSummary> raw_summaries(factors.size());
+  kernels.scan_sums(raw, scale, all, raw_summaries.data(), nullptr);
+  const cpu::ComparedRow one{row, summaries, factors.data()};
+  const cpu::ComparedRow two{raw, raw_summaries.data(), factors.data()};
+  const cpu::Comparison comparison{0.25, -0.5, 1.0 / question.temperature, 0.01};
+  const cpu::KlSums sums = kernels.kl_sums(one, two, scale, comparison);
+  answers.note("kl_sums", &sums.first, 1);
+  answers.note("kl_sums", &sums.second, 1);
+  answers.note("kl_sums", &sums.infinite, 1);
+  CHECK(!sums.infinite);  // an edit takes tokens away, and gives none
+  const double js = kernels.js_sum(one, two, scale, comparison);
+  answers.note("js_sum", &js, 1);
 }
 
 /// A tile as probabilities, what a distribution that is its mirror image leaves of it, and the lanes of that.
@@ -354,6 +392,7 @@ Answers ask(const Kernels& kernels, const Question& question) {
   kernels.write_probs(row, scale, summaries.data(), cutoff, factors.data(), out.data());
   answers.probs.assign(out.data(), out.data() + vocab);
   answers.note("write_probs", out.data(), vocab);
+  note_losses(kernels, question, summaries.data(), factors, answers);
   return answers;
 }
 
@@ -383,6 +422,12 @@ void check_sum(double actual, const Values& kept, float tile_max, double tempera
 void check_values(const Question& question, const Values& logits, const Answers& answers, const std::string& name) {
   const Values scores = scores_of(question.row, logits);
   CHECK_WITH(scores == answers.scores, "tile_scores of " + name);
+  const double total = std::accumulate(scores.begin(), scores.end(), 0.0);
+  const double largest = std::accumulate(scores.begin(), scores.end(), 0.0, [](double sum, float score) {
+    return sum + std::fabs(static_cast<double>(score));
+  });
+  const bool near = std::fabs(answers.total - total) <= 1e-12 * largest;
+  CHECK_WITH(answers.probs.empty() || near || answers.total == total, "sum_scores of " + name);
   std::int64_t kept = 0;
   std::int64_t at_least = 0;
   std::vector<Candidate> collected;

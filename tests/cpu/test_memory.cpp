@@ -213,6 +213,46 @@ class ScoreCall final : public Call {
   }
 };
 
+class LossCall final : public Call {
+ public:
+  LossCall(std::string name, const Request& request)
+      : Call(std::move(name), request), warm_(request), losses_(kRows), gradient_(kRows * kVocab) {
+    warm_.params = FilterParams{};
+    targets_.tokens = {29998};
+    targets_.label_smoothing = 0.1;
+    outputs_ = {losses_.data(), {gradient_.data(), Dtype::kFloat32, {kRows}, {kVocab}}};
+  }
+  void run() override { cpu::backend().cross_entropy(warm_, targets_, outputs_, drawn_.status.data()); }
+  bool equals(const Call& other) const override {
+    const auto& same = dynamic_cast<const LossCall&>(other);
+    return Drawn::same(gradient_, same.gradient_) &&
+           std::equal(losses_.begin() + 4, losses_.end(), same.losses_.begin() + 4);
+  }
+
+ private:
+  Request warm_;
+  Targets targets_;
+  std::vector<double> losses_;
+  std::vector<float> gradient_;
+  LossOutputs outputs_;
+};
+
+class DivergeCall final : public Call {
+ public:
+  DivergeCall(std::string name, const Request& request, Divergence kind)
+      : Call(std::move(name), request), kind_(kind), warm_(request) {
+    warm_.params = FilterParams{};
+    other_ = request.logits;
+    other_.leading_strides = {0};
+  }
+  void run() override { cpu::backend().diverge(warm_, other_, kind_, drawn_.logprobs.data(), drawn_.status.data()); }
+
+ private:
+  const Divergence kind_;
+  Request warm_;
+  Logits other_;
+};
+
 class TransformCall final : public Call {
  public:
   TransformCall(std::string name, const Request& request, Transform transform)
@@ -311,6 +351,9 @@ Calls calls_without_lists(const Jobs& jobs) {
   calls.push_back(std::make_unique<TransformCall>("scores", mixed, Transform::kScores));
   calls.push_back(std::make_unique<TopKCall>("top_k", mixed));
   calls.push_back(std::make_unique<ScoreCall>("scores of a token", mixed));
+  calls.push_back(std::make_unique<LossCall>("losses", mixed));
+  calls.push_back(std::make_unique<DivergeCall>("KL", mixed, Divergence::kKullbackLeibler));
+  calls.push_back(std::make_unique<DivergeCall>("JS", mixed, Divergence::kJensenShannon));
   calls.push_back(std::make_unique<VerifyCall>("verify a chain", mixed, false));
   calls.push_back(std::make_unique<VerifyCall>("verify siblings", mixed, true));
   return calls;
@@ -327,6 +370,9 @@ Calls calls_without_lists(const Jobs& jobs) {
   calls.push_back(std::make_unique<TransformCall>("scores", mixed, Transform::kScores));
   calls.push_back(std::make_unique<TopKCall>("top_k", mixed));
   calls.push_back(std::make_unique<ScoreCall>("scores of a token", mixed));
+  calls.push_back(std::make_unique<LossCall>("losses", mixed));
+  calls.push_back(std::make_unique<DivergeCall>("KL", mixed, Divergence::kKullbackLeibler));
+  calls.push_back(std::make_unique<DivergeCall>("JS", mixed, Divergence::kJensenShannon));
   calls.push_back(std::make_unique<VerifyCall>("verify a chain", mixed, false));
   calls.push_back(std::make_unique<VerifyCall>("verify siblings", mixed, true));
   return calls;

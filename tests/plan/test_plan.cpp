@@ -226,6 +226,53 @@ TEST(penalties_out_of_range_are_refused_by_rule_and_value) {
   CHECK_EQUAL(refusal(penalties), kAccepted);
 }
 
+TEST(a_target_is_a_token_or_ignored) {
+  const auto refused = [](const Targets& targets) {
+    return test::message_of<std::invalid_argument>([&] { check_targets(targets, 2, 10); });
+  };
+  const std::array<std::int64_t, 2> tokens{-100, 9};
+  const std::array<std::int64_t, 2> past{0, 10};
+  Targets targets;
+  targets.tokens = {0, tokens.data(), 2};
+  CHECK_EQUAL(refused(targets), kAccepted);
+  targets.ignore_index = -1;
+  CHECK_EQUAL(refused(targets), "tokens must be in [0, 10) or ignore_index, -1, got -100 (row 0)");
+  targets.ignore_index = -100;
+  targets.tokens.values = past.data();
+  CHECK_EQUAL(refused(targets), "tokens must be in [0, 10) or ignore_index, -100, got 10 (row 1)");
+  targets.tokens = {0};
+  targets.label_smoothing = -0.1;
+  CHECK_EQUAL(refused(targets), "label_smoothing must be in [0, 1], got -0.1");
+  targets.label_smoothing = 1.0;
+  targets.gradient_scale = {HUGE_VAL};
+  CHECK_EQUAL(refused(targets), "scale must be finite, got inf");
+  FilterParams params;
+  params.temperature.value = 0.0;
+  const std::string zero = test::message_of<std::invalid_argument>([&] { check_positive_temperature(params); });
+  CHECK_EQUAL(zero, "temperature must be finite and > 0, got 0");
+}
+
+TEST(a_gradient_is_in_the_logits_memory_or_apart_from_it) {
+  std::vector<float> memory(60);
+  Logits logits;
+  logits.data = memory.data() + 10;
+  logits.rows = 3;
+  logits.vocab = 5;
+  logits.leading_shape = {3};
+  logits.leading_strides = {10};
+  const auto refused = [&](std::int64_t offset, std::int64_t stride, Dtype dtype = Dtype::kFloat32) {
+    const OutputRows gradient{memory.data() + offset, dtype, {3}, {stride}};
+    return test::message_of<std::invalid_argument>([&] { check_gradient(logits, gradient); });
+  };
+  for (const std::int64_t place : {10, 15, 5, 45}) CHECK_EQUAL(refused(place, place == 45 ? 5 : 10), kAccepted);
+  const std::string rule = "out must be the memory of logits or share none of it, got ";
+  CHECK_EQUAL(refused(12, 10), rule + "row 0 of out in row 0 of logits");
+  CHECK_EQUAL(refused(20, 10), rule + "row 0 of out in row 1 of logits");
+  CHECK_EQUAL(refused(6, 10), rule + "row 0 of out in row 0 of logits");
+  CHECK_EQUAL(refused(30, -10), rule + "row 2 of out in row 0 of logits");
+  CHECK_EQUAL(refused(10, 10, Dtype::kFloat64), rule + "row 0 of out in row 0 of logits");
+}
+
 TEST(every_reason_has_its_words) {
   CHECK_EQUAL(std::string(reason_of(RowStatus::kNan)), "NaN");
   CHECK_EQUAL(std::string(reason_of(RowStatus::kInfinite)), "+inf");

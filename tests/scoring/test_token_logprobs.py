@@ -52,6 +52,40 @@ def test_large_rows(dtype: str, size: int, isa: str):
     check(random.normal(0, 3, (3, size)).astype(DTYPES[dtype]), random.integers(0, size, 3))
 
 
+@pytest.mark.parametrize("size", [1, 33, 1025, 4000])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_temperatures(dtype: str, size: int, isa: str):
+    rows = matrix(size, DTYPES[dtype])
+    with np.errstate(over="ignore"):
+        floats = rows.astype(np.float32)
+    tokens = generator(size, 3).integers(0, size, len(rows))
+    temperatures = np.resize([0.0, 0.5, 1.0, 3.0, 1e-3, 40.0, 0.7], len(rows))
+    exact, ranks = reference.token_logprobs(floats, tokens, ranks=True, temperature=temperatures)
+    found, found_ranks = td.token_logprobs(rows, tokens, ranks=True, temperature=temperatures)
+    assert found_ranks.tolist() == ranks.tolist()
+    assert ((found == -np.inf) == (exact == -np.inf)).all()
+    close(found, np.maximum(exact, -float(reference.FLT_MAX)), exact > -np.inf)
+    entropies = np.array(reference.entropy(floats, temperature=temperatures))
+    np.testing.assert_allclose(td.entropy(rows, temperature=temperatures), entropies, rtol=2e-6, atol=2e-6)
+    above_zero = np.where(temperatures == 0, 2.0, temperatures)
+    sums = np.array(reference.logsumexp(floats, temperature=above_zero))
+    largest = float(reference.FLT_MAX)
+    close(td.logsumexp(rows, temperature=above_zero), np.clip(sums, -largest, largest), sums == sums)
+
+
+def test_temperature_zero_is_the_best_token():
+    logits = np.float32([[1, 3, 3], [-np.inf, -1, -np.inf]])
+    assert td.token_logprobs(logits, [1, 1], temperature=0).tolist() == [0, 0]
+    assert td.token_logprobs(logits, [2, 0], temperature=[0, 0]).tolist() == [-np.inf, -np.inf]
+    assert td.entropy(logits, temperature=0).tolist() == [0, 0]
+    with pytest.raises(ValueError, match=r"temperature must be finite and > 0, got 0 \(row 1\)"):
+        td.logsumexp(logits, temperature=[1, 0])
+    with pytest.raises(ValueError, match="temperature must be finite and >= 0, got -1"):
+        td.token_logprobs(logits, 0, temperature=-1)
+    with pytest.raises(td.InvalidLogitsError, match="row 0"):
+        td.entropy(np.float32([[np.nan, 1]]), temperature=0)
+
+
 @pytest.mark.parametrize("name", INVALID)
 def test_invalid_rows(name: str):
     logits = np.stack([VALID["normal"](33), INVALID[name](33)])
