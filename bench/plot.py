@@ -25,6 +25,7 @@ from tokendraw.budgets import (
     present,
     time_in_turn,
 )
+from tokendraw.lab.pictures import new_figure, save_picture
 
 VOCABS = tuple(2**power for power in range(10, 21))
 PANELS = ("greedy", "temperature", "top_k", "top_p_peaked", "top_p_flat", "top_k_top_p", "min_p")
@@ -83,39 +84,31 @@ def medians(name: str, vocab: int) -> Iterator[tuple[str, float]]:
 
 def draw(panels: dict[str, Curves], file: Path) -> None:
     columns = 4
-    figure, axes = new_figure(-(-(len(panels) + 1) // columns), columns, (13, 6.6))
+    rows = -(-(len(panels) + 1) // columns)
+    with new_figure(rows, columns, (13, 6.6), sharey=True) as (figure, axes):
+        draw_panels(axes, panels)
+        figure.suptitle("Time of a call against the vocabulary: one row, float32, one thread", fontsize=12)
+        stamp(figure, f"Medians of up to {ROUNDS} rounds; rows above 2 MiB from memory.")
+        save_picture(figure, file)
+
+
+def draw_panels(axes: Any, panels: dict[str, Curves]) -> None:
     flat_axes = list(axes.flat)
     for axis, (name, found) in zip(flat_axes, panels.items(), strict=False):
         draw_panel(axis, JOBS[name].title, found, "tokens in the vocabulary")
     handles = {line.get_label(): line for axis in flat_axes for line in axis.get_lines()}
     for axis in flat_axes[len(panels) :]:
         axis.axis("off")
-    flat_axes[-1].legend(handles.values(), handles.keys(), loc="center", frameon=False)
+    flat_axes[-1].legend(handles.values(), handles.keys(), loc="center")
     for axis in axes[:, 0]:
         axis.set_ylabel("microseconds a call")
-    figure.suptitle("Time of a call against the vocabulary: one row, float32, one thread", fontsize=12)
-    stamp(figure, f"Medians of up to {ROUNDS} rounds; rows above 2 MiB from memory.")
-    figure.tight_layout(rect=(0, 0.02, 1, 0.99))
-    figure.savefig(file, metadata={"Date": None})
-    append_licence(file)
-
-
-def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    """Return an empty figure and its axes."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    # Text as text, and nothing random: the same times give the same file.
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tokendraw", "font.size": 9})
-    return pyplot.subplots(rows, columns, figsize=size, sharey=True)
 
 
 def stamp(figure: Any, how: str) -> None:
     """Say below the axes when, where and how it was measured."""
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    figure.text(0.01, 0.01, f"{today}. {machine()}. {how}", fontsize=7 if figure.get_figwidth() > 8 else 4)
+    size = 7 if figure.get_figwidth() > 8 else 4
+    figure.supxlabel(f"{today}. {machine()}. {how}", x=0.01, ha="left", fontsize=size)
 
 
 def draw_panel(axis: Any, title: str, found: Curves, across: str) -> None:
@@ -126,13 +119,6 @@ def draw_panel(axis: Any, title: str, found: Curves, across: str) -> None:
     axis.set_title(title)
     axis.set_xlabel(across)
     axis.grid(True, which="major", alpha=0.25)
-
-
-def append_licence(file: Path) -> None:
-    """Put the licence into the second line, after the XML declaration, and end lines without blanks."""
-    head, *rest = (line.rstrip() for line in file.read_text(encoding="utf-8").splitlines())
-    licence = "<!-- SPDX-License-Identifier: Apache-2.0 -->"
-    file.write_text("\n".join([head, licence, *rest]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.bench_beam_width import VOCAB, contestants_of
-from bench.plot import Curves, append_licence, draw_panel, new_figure, stamp
+from bench.plot import Curves, draw_panel, stamp
 from tokendraw.budgets import FLOOR, time_in_turn
+from tokendraw.lab.pictures import new_figure, save_picture
 
 WIDTHS = tuple(4**power for power in range(6))
 ROUNDS = 11
@@ -37,14 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def draw(found: Curves, file: Path) -> None:
-    figure, axis = new_figure(1, 1, (6.5, 4.6))
-    draw_panel(axis, f"A step of beam search, {VOCAB:,} tokens, one thread", found, "beams")
-    axis.set_ylabel("microseconds a step")
-    axis.legend(frameon=False)
-    stamp(figure, f"Twice as many continuations as beams. Medians of up to {ROUNDS} rounds.")
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
-    figure.savefig(file, metadata={"Date": None})
-    append_licence(file)
+    with new_figure() as (figure, axis):
+        draw_panel(axis, f"A step of beam search, {VOCAB:,} tokens, one thread", found, "beams")
+        axis.set_ylabel("microseconds a step")
+        axis.legend()
+        stamp(figure, f"Twice as many continuations as beams. Medians of up to {ROUNDS} rounds.")
+        save_picture(figure, file)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from tokendraw import budgets
 from tokendraw.budgets import BATCH, FLOOR, JOBS, VOCAB, Contestant, Job, Ratio
+from tokendraw.options import positive
+from tokendraw.progress import Advance, progress_bar
 
 __all__ = ["Line", "add_options", "measure", "run", "table"]
 
 _QUICK_ROUNDS = 11
-
-Advance = Callable[[str, int], None]
-"""Tells what is being timed, and how many more rounds are done."""
 
 
 class Line(NamedTuple):
@@ -55,7 +52,7 @@ class Line(NamedTuple):
         return "met" if self.ratio.meets(self.budget) else "over"
 
 
-def add_options(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tokendraw bench`."""
     parser.add_argument(
         "--rows",
@@ -85,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
     """
     cases = _cases(options.rows)
     rounds = _QUICK_ROUNDS if options.quick else budgets.ROUNDS
-    with _progress(len(cases) * rounds, sys.stderr) as advance:
+    with progress_bar(len(cases) * rounds) as advance:
         lines = list(measure(cases, options.vocab, options.threads, rounds, advance))
     if options.json:
         print(json.dumps(_as_json(lines, options.threads, rounds), indent=2))
@@ -178,37 +175,3 @@ def _as_json(lines: Sequence[Line], threads: int, rounds: int) -> dict[str, Any]
 
 def _count(rows: int) -> str:
     return f"{rows} {'row' if rows == 1 else 'rows'}"
-
-
-# --- Progress ----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(total: int, stream: TextIO) -> Iterator[Advance]:
-    """Show on a terminal how far it is: a bar where rich is installed, a counter where it is not."""
-    if not stream.isatty():
-        yield lambda title, more: None
-        return
-    try:
-        import rich.console
-        import rich.progress
-    except ImportError:
-        yield _counter(total, stream)
-        stream.write("\r\x1b[K")
-        return
-    console = rich.console.Console(file=stream)
-    with rich.progress.Progress(console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda title, more: bar.update(task, description=title, advance=more)
-
-
-def _counter(total: int, stream: TextIO) -> Advance:
-    done = 0
-
-    def advance(title: str, more: int) -> None:
-        nonlocal done
-        done += more
-        stream.write(f"\r\x1b[K{100 * done // total:3} %  {title}")
-        stream.flush()
-
-    return advance

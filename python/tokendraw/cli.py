@@ -22,6 +22,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tokendraw.lab.commands import add_commands as add_lab_commands
+from tokendraw.options import add_command, add_model, positive
+
 if TYPE_CHECKING:
     from tokendraw.best_first import Search, SearchProgress
     from tokendraw.generation import GeneratedToken
@@ -136,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_beam(commands)
     _add_best(commands)
     _add_choose(commands)
+    add_lab_commands(commands)
     _add_bench(commands)
     _add_info(commands)
     return parser
@@ -149,15 +153,15 @@ class _Version(argparse.Action):
 
 
 def _add_generate(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "generate",
-        help="continue a text",
+        _generate,
+        summary="continue a text",
         description="Continue a text with a language model, by default one of the King James Bible.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=_generate)
     _add_prompt(parser)
     parser.add_argument(
         "--draft",
@@ -165,7 +169,7 @@ def _add_generate(commands: Any) -> None:
         help="a smaller model, or prompt-lookup, whose guesses the model verifies",
     )
     _add_max_new_tokens(parser, 128)
-    parser.add_argument("--samples", type=_positive, default=1, metavar="N", help="write N texts (default 1)")
+    parser.add_argument("--samples", type=positive, default=1, metavar="N", help="write N texts (default 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same text (default: a new one)")
     parser.add_argument(
         "--stop",
@@ -181,7 +185,7 @@ def _add_generate(commands: Any) -> None:
 
 def _add_prompt(parser: Any) -> None:
     parser.add_argument("prompt", help="the text to continue; - reads it from standard input")
-    _add_model(parser)
+    add_model(parser)
 
 
 def _add_max_new_tokens(parser: Any, default: int) -> None:
@@ -191,15 +195,6 @@ def _add_max_new_tokens(parser: Any, default: int) -> None:
         default=default,
         metavar="N",
         help=f"stop after N tokens (default {default})",
-    )
-
-
-def _add_model(parser: Any) -> None:
-    parser.add_argument(
-        "--model",
-        default="kjv",
-        metavar="NAME",
-        help="a model: kjv, kjv-backward, smollm2 or a file (default kjv)",
     )
 
 
@@ -232,7 +227,7 @@ def _add_output(group: Any) -> None:
     )
     group.add_argument(
         "--candidates",
-        type=_positive,
+        type=positive,
         default=8,
         metavar="N",
         help="how many candidates --show prints (default 8)",
@@ -240,20 +235,20 @@ def _add_output(group: Any) -> None:
 
 
 def _add_beam(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "beam",
-        help="search for a probable continuation",
+        _beam,
+        summary="search for a probable continuation",
         description="Continue a text with what beam search finds most probable.",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=_beam)
     _add_prompt(parser)
     parser.add_argument(
-        "--num-beams", type=_positive, default=4, metavar="N", help="hypotheses kept at each step (default 4)"
+        "--num-beams", type=positive, default=4, metavar="N", help="hypotheses kept at each step (default 4)"
     )
     _add_max_new_tokens(parser, 30)
     parser.add_argument(
-        "--num-return", type=_positive, default=1, metavar="N", help="write the N best texts (default 1)"
+        "--num-return", type=positive, default=1, metavar="N", help="write the N best texts (default 1)"
     )
     parser.add_argument(
         "--length-penalty",
@@ -278,21 +273,21 @@ def _add_tree(parser: Any) -> None:
 
 
 def _add_best(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "best",
-        help="find the most probable continuation, with proof",
+        _best,
+        summary="find the most probable continuation, with proof",
         description="Find the most probable continuation of a text, and prove that there is none better.",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=_best)
     _add_prompt(parser)
     _add_max_new_tokens(parser, 8)
     parser.add_argument(
-        "--num-return", type=_positive, default=1, metavar="N", help="write the N best texts (default 1)"
+        "--num-return", type=positive, default=1, metavar="N", help="write the N best texts (default 1)"
     )
     parser.add_argument(
         "--max-expansions",
-        type=_positive,
+        type=positive,
         default=10_000,
         metavar="N",
         help="give up the proof after N rows of logits (default 10000)",
@@ -309,16 +304,16 @@ def _add_best(commands: Any) -> None:
 
 
 def _add_choose(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "choose",
-        help="choose the most probable of some continuations",
+        _choose,
+        summary="choose the most probable of some continuations",
         description="Print how probable each option is after a text, and mark the one to choose.",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=_choose)
     parser.add_argument("prompt", help="the text before the options; - reads it from standard input")
     parser.add_argument("options", nargs="+", metavar="option", help="a text that may follow")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
         "--normalize",
         choices=("token", "acc_norm", "acc_bytes", "acc_mutual_info"),
@@ -336,25 +331,25 @@ def _add_choose(commands: Any) -> None:
 def _add_bench(commands: Any) -> None:
     from tokendraw import bench
 
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "bench",
-        help="time the sampler on this machine",
+        bench.run,
+        summary="time the sampler on this machine",
         description="Time each job beside np.max over the same rows, and compare the ratio with its budget.",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=bench.run)
-    bench.add_options(parser, _positive)
+    bench.add_options(parser)
 
 
 def _add_info(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "info",
-        help="print what this installation can do",
+        _info,
+        summary="print what this installation can do",
         description="Print what this installation can do.",
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=_info)
-    _add_model(parser)
+    add_model(parser)
 
 
 def _option(field: str) -> str:
@@ -366,12 +361,6 @@ def _field_docs(documented: type) -> dict[str, str]:
     entries = re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", inspect.getdoc(documented) or "", re.MULTILINE)
     sentences = {name: re.split(r"\.(?:\s|$)", " ".join(text.split()))[0] for name, text in entries}
     return {name: text[:1].lower() + text[1:] for name, text in sentences.items()}
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
-    return int(text)
 
 
 def _unescaped(text: str) -> str:

@@ -190,7 +190,7 @@ def test_importing_needs_numpy_only():
     """In an interpreter of its own: importing brings in no optional library."""
     code = (
         "import sys, tokendraw; heavy = {'torch', 'jax', 'rich', 'scipy', 'ml_dtypes', 'transformers',"
-        "'gguf', 'tokenizers'};"
+        "'matplotlib', 'gguf', 'tokenizers'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
