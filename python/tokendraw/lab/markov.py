@@ -96,8 +96,9 @@ class MarkovSource:
 
     def _visits(self) -> Floats:
         """Return how often each symbol occurs in a sequence on average."""
-        visits: Floats = np.linalg.solve((np.eye(len(self.start)) - self.going_on).T, self.start)
-        return visits
+        return np.asarray(
+            np.linalg.solve((np.eye(len(self.start)) - self.going_on).T, self.start), dtype=np.float64
+        )
 
     def reversed(self) -> MarkovSource:
         """Return the source of the same sequences read from their end.
