@@ -113,8 +113,19 @@ def read_documents(path: str | Path) -> list[str]:
     -------
     list of str
         The documents, without the line ends around them.
+
+    Raises
+    ------
+    ValueError
+        If the file is not UTF-8, for example because it ends in the middle of a character.
     """
-    blocks = Path(path).read_text(encoding="utf-8").split("\n\n")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        wrong, place = error.object[error.start : error.end], error.start
+        cut = " at its end" if error.end == len(error.object) else ""
+        raise ValueError(f"{path} must be UTF-8, got {wrong!r} at byte {place}{cut}") from None
+    blocks = text.split("\n\n")
     return [block.strip("\n") for block in blocks if block.strip()]
 
 
