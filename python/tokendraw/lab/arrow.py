@@ -9,7 +9,6 @@ what differs is how much of it is learnt. `arrow_report.py` compares the runs th
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import multiprocessing
 import os
@@ -52,11 +51,11 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 SETTINGS: dict[Architecture, NetworkSettings] = {
-    "gru": NetworkSettings(units=256, tokens=2_000_000),
+    "gru": NetworkSettings(units=256, tokens=1_500_000),
     "transformer": NetworkSettings(
         architecture="transformer",
         units=512,
-        tokens=2_000_000,
+        tokens=1_500_000,
         lanes=12,
         window=128,
         learning_rate=2e-3,
@@ -129,11 +128,16 @@ def read_corpus(path: str | os.PathLike[str], language: str | None = None, vocab
         )
     learned, held_out = split_documents(documents)
     tokenizer = Tokenizer.train(learned, vocab_size)
+
+    def encoded(texts: Sequence[str]) -> list[Integers]:
+        return [np.array(tokenizer.encode(text), dtype=np.int64) for text in texts]
+
     return Corpus(
         language,
-        hashlib.sha256("\n\n".join(documents).encode()).hexdigest(),
+        arrow_report.digest(documents),
         tokenizer,
-        *([np.array(tokenizer.encode(text), dtype=np.int64) for text in part] for part in (learned, held_out)),
+        encoded(learned),
+        encoded(held_out),
         [len(text.encode()) for text in held_out],
     )
 
@@ -310,10 +314,9 @@ class Run:
             **self.facts(),
             "seconds": round(time.monotonic() - begun, 1),
             "cpu_seconds": round(time.process_time() - begun_cpu, 1),
+            "tests": [{"tokens": test.tokens, "bits": test.document_bits.sum().round(3)} for test in tests],
             "document_bytes": corpus.held_out_bytes,
-            "tests": [
-                {"tokens": test.tokens, "document_bits": test.document_bits.round(3)} for test in tests
-            ],
+            "document_bits": tests[-1].document_bits.round(3),
         }
         results.save(folder / f"{self.name}.json", RUN, found)
 
@@ -415,7 +418,9 @@ def _side_by_side(runs: Sequence[Run], folder: Path, advance: Advance, jobs: int
             for run, process in [(run, process) for run, process in working if process.exitcode is not None]:
                 working.remove((run, process))
                 if process.exitcode != 0:
-                    raise ChildProcessError(f"the training of {run.name} failed (exit code {process.exitcode})")
+                    raise ChildProcessError(
+                        f"the training of {run.name} failed (exit code {process.exitcode})"
+                    )
                 yield run
     finally:
         for _, process in working:
@@ -424,9 +429,16 @@ def _side_by_side(runs: Sequence[Run], folder: Path, advance: Advance, jobs: int
 
 
 def _perform(run: Run, folder: Path, steps: Any) -> None:
-    """Be the process of a run; an interrupt is the parent's business."""
+    """Be the process of a run, for as long as its parent lives; an interrupt is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    run.perform(folder, lambda step: steps.put(run.name))
+    parent = multiprocessing.parent_process()
+
+    def on_step(step: int) -> None:
+        if parent is not None and not parent.is_alive():
+            raise SystemExit(1)
+        steps.put(run.name)
+
+    run.perform(folder, on_step)
 
 
 def _show(steps: Any, advance: Advance) -> None:
@@ -493,7 +505,9 @@ def _train(options: argparse.Namespace) -> None:
         extra(library, purpose)  # missing, it is better known now than after the trainings
     languages = options.language or [Path(file).stem for file in options.files]
     if len(languages) != len(options.files):
-        raise ValueError(f"--language must be given once per file, got {len(languages)} for {len(options.files)}")
+        raise ValueError(
+            f"--language must be given once per file, got {len(languages)} for {len(options.files)}"
+        )
     if len(set(languages)) != len(languages):
         raise ValueError(f"languages must differ, got {', '.join(languages)}: name them by --language")
     corpora = [
@@ -504,4 +518,4 @@ def _train(options: argparse.Namespace) -> None:
     runs = plan(corpora, architectures, options.seeds or (3 if options.full else 1), options.tokens)
     for run in train(runs, options.output, options.jobs or len(os.sched_getaffinity(0))):
         print(arrow_report.run_line(Path(options.output) / f"{run.name}.json"), flush=True)
-    arrow_report.report_folder(options.output)
+    arrow_report.report(options.output)
