@@ -56,9 +56,9 @@ SETTINGS: dict[Architecture, NetworkSettings] = {
         architecture="transformer",
         units=512,
         tokens=1_500_000,
-        lanes=12,
+        lanes=4,
         window=128,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
     ),
 }
 """Sizes that learn in some minutes on one core, for each architecture."""
