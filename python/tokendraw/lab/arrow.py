@@ -493,7 +493,11 @@ def _add_train(parts: Any) -> None:
         help="gru (default) or transformer; may be given twice",
     )
     add("--seeds", type=positive, metavar="N", help="train with the seeds 1 to N (default 1; --full: 3)")
-    add("--full", action="store_true", help="three seeds and both architectures: about 10 minutes a pair")
+    add(
+        "--full",
+        action="store_true",
+        help="three seeds and both architectures: half an hour a text on two cores",
+    )
     add("--tokens", type=positive, metavar="N", help="learn from N tokens instead of the default number")
     add("--vocab-size", type=positive, default=1024, metavar="N", help="token ids (default 1024; 257: bytes)")
     add("--output", default="arrow", metavar="FOLDER", help="where runs are kept (default arrow)")
