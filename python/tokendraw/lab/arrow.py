@@ -55,7 +55,7 @@ SETTINGS: dict[Architecture, NetworkSettings] = {
     "transformer": NetworkSettings(
         architecture="transformer",
         units=512,
-        tokens=1_500_000,
+        tokens=1_000_000,
         lanes=4,
         window=128,
         learning_rate=1e-3,
