@@ -10,11 +10,12 @@ from pathlib import Path
 SDIST = re.compile(
     r"""(PKG-INFO|LICENSE|README\.md|CMakeLists\.txt|pyproject\.toml
       | cpp/(README\.md|CMakeLists\.txt|[a-z]+/\w[\w-]*\.(h|cpp|cu|cuh))
-      | python/tokendraw/([a-z]+/)*(\w+\.pyi?|py\.typed|weights/[\w-]+\.npz))""",
+      | python/tokendraw/([a-z]+/)*(\w+\.pyi?|py\.typed|weights/[\w-]+\.npz|data/\w+\.jsonl))""",
     re.VERBOSE,
 )
 WHEEL = re.compile(
-    r"""tokendraw/(([a-z]+/)*(\w+\.pyi?|py\.typed)|models/weights/[\w-]+\.npz|_core\.[\w.-]+\.so)
+    r"""tokendraw/(([a-z]+/)*(\w+\.pyi?|py\.typed)|models/weights/[\w-]+\.npz|_core\.[\w.-]+\.so
+          |lab/data/\w+\.jsonl)
       | tokendraw-[\d.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)""",
     re.VERBOSE,
 )
@@ -26,6 +27,7 @@ NEEDED = {
         "tokendraw/py.typed",
         "tokendraw/reference.py",
         "tokendraw/models/weights/kjv.npz",
+        "tokendraw/lab/data/verses.jsonl",
     },
 }
 MOST_BYTES = {"sdist": 4_000_000, "wheel": 5_000_000}

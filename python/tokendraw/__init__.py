@@ -23,11 +23,13 @@ from tokendraw._core import (
 )
 from tokendraw.best_first import Search, SearchProgress, best_first_search
 from tokendraw.choices import Choice, TokenTrie, choose
+from tokendraw.corpus import CorpusProgress, CorpusScore, score_corpus
 from tokendraw.errors import InvalidLogitsError
 from tokendraw.generation import GeneratedToken, Generation, TokenStream, generate, stream_generate
 from tokendraw.hypothesis import Hypothesis
 from tokendraw.params import SamplingParams
 from tokendraw.sampler import Draws, KeptSet, Sampler
+from tokendraw.scoring import Score, score
 from tokendraw.search import BeamCandidates, BeamSearch, BeamStep, beam_search
 from tokendraw.speculative import PromptLookup, Verified
 from tokendraw.tree import SearchTree
@@ -37,6 +39,8 @@ __all__ = [
     "BeamSearch",
     "BeamStep",
     "Choice",
+    "CorpusProgress",
+    "CorpusScore",
     "Draws",
     "GeneratedToken",
     "Generation",
@@ -46,6 +50,7 @@ __all__ = [
     "PromptLookup",
     "Sampler",
     "SamplingParams",
+    "Score",
     "Search",
     "SearchProgress",
     "SearchTree",
@@ -68,6 +73,8 @@ __all__ = [
     "logsumexp",
     "models",
     "sample",
+    "score",
+    "score_corpus",
     "set_num_threads",
     "softmax",
     "stream_generate",

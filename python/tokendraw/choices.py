@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokendraw._core import greedy, log_softmax
-from tokendraw.models.base import fill_empty_prompts
 from tokendraw.prompts import (
     Prompt,
     as_batch,
     check_logits,
-    encode_prompt,
+    delimited,
+    encode_continuations,
     end_tokens,
     integer,
     is_one_prompt,
     listed,
-    token_ids,
     tokenizer_of,
 )
 
@@ -405,17 +404,10 @@ class _Question:
         for number, option in enumerate(options):
             if len(option) == 0:
                 raise ValueError(f"an option must not be empty (option {number}) (prompt {place})")
-        is_empty = isinstance(prompt, str) and prompt == ""
-        alone = [] if is_empty else encode_prompt(model, prompt, place)
-        are_texts = tokenizer_of(model) is not None and all(isinstance(option, str) for option in options)
-        if isinstance(prompt, str) and are_texts:
-            joined = _joined(
-                model, prompt, alone, [_delimited(model, option, delimiter) for option in options]
-            )
-            if joined is not None:
-                return cls(model, options, *joined)
-        tokens = [_option_tokens(model, option, delimiter, number) for number, option in enumerate(options)]
-        return cls(model, options, fill_empty_prompts(model, [alone])[0], tokens)
+        start, tokens = encode_continuations(
+            model, prompt, place, options, kind="option", delimiter=delimiter
+        )
+        return cls(model, options, start, tokens)
 
     def check_ends(self) -> None:
         """Raise ValueError where an option begins another one."""
@@ -430,7 +422,7 @@ class _Question:
     def without_prompt(self, model: Model[Any], prompt: Prompt, delimiter: str) -> _Question:
         """Return the question how probable the same options are after another prompt."""
         options = [
-            _delimited(model, option, delimiter) if isinstance(option, str) else option
+            delimited(model, option, delimiter) if isinstance(option, str) else option
             for option in self.options
         ]
         return _Question.of(model, prompt, options, "", 0)
@@ -475,47 +467,6 @@ class _Question:
                     tree.finish(told[child])
         if index >= 0:
             tree.best(told[self.trie._last[index]])
-
-
-def _joined(
-    model: Model[Any], prompt: str, alone: list[int], options: Sequence[str]
-) -> tuple[list[int], list[list[int]]] | None:
-    """Return the beginning that the tokens of all joined texts share with the prompt's, and what follows."""
-    tokenizer = tokenizer_of(model)
-    assert tokenizer is not None, "the prompt was encoded"
-    leftward = _is_leftward(model)
-    whole = [list(tokenizer.encode(option + prompt if leftward else prompt + option)) for option in options]
-    shared = min(_common_length(alone, each) for each in whole)
-    if shared == 0 and getattr(model, "bos_token_id", None) is None:
-        return None
-    [start] = fill_empty_prompts(model, [alone[:shared]])
-    return start, [each[shared:] for each in whole]
-
-
-def _is_leftward(model: Model[Any]) -> bool:
-    return bool(getattr(tokenizer_of(model), "right_to_left", False))
-
-
-def _delimited(model: Model[Any], option: str, delimiter: str) -> str:
-    """Return an option with the delimiter on the side of the prompt."""
-    return option + delimiter if _is_leftward(model) else delimiter + option
-
-
-def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _option_tokens(model: Model[Any], option: Any, delimiter: str, place: int) -> list[int]:
-    where = f" (option {place})"
-    if isinstance(option, str):
-        tokenizer = tokenizer_of(model)
-        if tokenizer is None:
-            raise ValueError(f"a text option needs a model with a tokenizer, got {option!r}{where}")
-        return list(tokenizer.encode(_delimited(model, option, delimiter)))
-    if isinstance(option, bytes) or np.ndim(option) != 1:
-        raise TypeError(f"an option must be text or token ids, got {option!r}{where}")
-    return token_ids("option tokens", option, model, where)
 
 
 # --- The sums of all options -------------------------------------------------------------------------------

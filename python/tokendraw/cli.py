@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `tokendraw generate`, `beam`, `best`, `choose`, `bench` and `info`.
+"""The command line: `tokendraw generate`, `beam`, `best`, `choose`, `score`, `bench` and `info`.
 
 What is slow to import is imported by the command that needs it.
 """
@@ -76,6 +76,7 @@ examples:
   tokendraw beam "In the beginning" --num-beams 4 --tree beam.svg
   tokendraw best "And the LORD spake unto" --max-new-tokens 8
   tokendraw choose "In the beginning God created the" heaven earth
+  tokendraw score chapters.txt --jsonl scores.jsonl
 """
 
 
@@ -139,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_beam(commands)
     _add_best(commands)
     _add_choose(commands)
+    _add_score(commands)
     add_lab_commands(commands)
     _add_bench(commands)
     _add_info(commands)
@@ -328,6 +330,19 @@ def _add_choose(commands: Any) -> None:
         help=r"stands between prompt and option, and may hold \n, \t and \\ (default a space)",
     )
     _add_tree(parser)
+
+
+def _add_score(commands: Any) -> None:
+    from tokendraw import measure
+
+    parser = add_command(
+        commands,
+        "score",
+        measure.run,
+        summary="measure a model on the documents of files",
+        description="Print what documents cost a model: bits per byte, token and word, perplexity.",
+    )
+    measure.add_options(parser)
 
 
 def _add_bench(commands: Any) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tokendraw.models.base import fill_empty_prompts
+
 if TYPE_CHECKING:
     from tokendraw.models.base import Model, Tokenizer
 
@@ -21,6 +23,8 @@ __all__ = [
     "as_batch",
     "check_count",
     "check_logits",
+    "delimited",
+    "encode_continuations",
     "encode_prompt",
     "end_tokens",
     "integer",
@@ -63,6 +67,78 @@ def encode_prompt(model: Model[Any], prompt: Prompt, place: int) -> list[int]:
     if isinstance(prompt, bytes) or np.ndim(prompt) != 1:
         raise TypeError(f"a prompt must be text or token ids, got {prompt!r}{where}")
     return token_ids("prompt tokens", prompt, model, where)
+
+
+def encode_continuations(
+    model: Model[Any],
+    prompt: Prompt,
+    place: int,
+    continuations: Sequence[Prompt],
+    *,
+    kind: str,
+    first: int = 0,
+    delimiter: str = "",
+) -> tuple[list[int], list[list[int]]]:
+    """Return a prompt, not empty, and what may follow it as token ids.
+
+    Where all is text, the ids are those of the joined texts: the prompt then ends where the first of them
+    differs from the prompt alone. `kind` and `first` name and number the continuations in messages.
+    """
+    is_empty = isinstance(prompt, str) and prompt == ""
+    alone = [] if is_empty else encode_prompt(model, prompt, place)
+    texts = [each for each in continuations if isinstance(each, str)]
+    if isinstance(prompt, str) and tokenizer_of(model) is not None and len(texts) == len(continuations):
+        joined = _joined(model, prompt, alone, [delimited(model, text, delimiter) for text in texts])
+        if joined is not None:
+            return joined
+    tokens = [
+        _continuation_tokens(model, each, delimiter, kind, f" ({kind} {number})")
+        for number, each in enumerate(continuations, first)
+    ]
+    return fill_empty_prompts(model, [alone])[0], tokens
+
+
+def _joined(
+    model: Model[Any], prompt: str, alone: list[int], texts: Sequence[str]
+) -> tuple[list[int], list[list[int]]] | None:
+    """Return the beginning that the tokens of all joined texts share with the prompt's, and what follows."""
+    tokenizer = tokenizer_of(model)
+    assert tokenizer is not None, "the prompt was encoded"
+    leftward = _is_leftward(model)
+    whole = [list(tokenizer.encode(text + prompt if leftward else prompt + text)) for text in texts]
+    shared = min((_common_length(alone, each) for each in whole), default=0)
+    if shared == 0 and getattr(model, "bos_token_id", None) is None:
+        return None
+    [start] = fill_empty_prompts(model, [alone[:shared]])
+    return start, [each[shared:] for each in whole]
+
+
+def _is_leftward(model: Model[Any]) -> bool:
+    return bool(getattr(tokenizer_of(model), "right_to_left", False))
+
+
+def delimited(model: Model[Any], text: str, delimiter: str) -> str:
+    """Return a text with the delimiter on the side of the prompt."""
+    return text + delimiter if _is_leftward(model) else delimiter + text
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _continuation_tokens(
+    model: Model[Any], given: Prompt, delimiter: str, kind: str, where: str
+) -> list[int]:
+    if isinstance(given, str):
+        tokenizer = tokenizer_of(model)
+        if tokenizer is None:
+            raise ValueError(f"a text {kind} needs a model with a tokenizer, got {given!r}{where}")
+        return list(tokenizer.encode(delimited(model, given, delimiter)))
+    if isinstance(given, bytes) or np.ndim(given) != 1:
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise TypeError(f"{article} {kind} must be text or token ids, got {given!r}{where}")
+    return token_ids(f"{kind} tokens", given, model, where)
 
 
 def tokenizer_of(model: Model[Any]) -> Tokenizer | None:

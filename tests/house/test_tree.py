@@ -43,7 +43,7 @@ TEST_ROOMS = CPP_ROOMS - {"bindings"} | {
 FOLDERS = {".ci", "bench", "docs"}
 SUFFIXES = {
     "cpp": {".h", ".cpp", ".cu", ".cuh", ".md", ".txt"},
-    "python": {".py", ".pyi", ".typed", ".npz"},
+    "python": {".py", ".pyi", ".typed", ".npz", ".jsonl"},
 }
 
 
@@ -80,7 +80,7 @@ def test_a_stranger_would_be_seen():
 
 # A licence's own text, data, and what has no comments.
 NO_LICENCE_LINE = {"LICENSE", ".gitignore", "python/tokendraw/py.typed"}
-DATA = {".csv", ".txt", ".json", ".npz"}
+DATA = {".csv", ".txt", ".json", ".jsonl", ".npz"}
 
 
 def is_data(path: Path) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tokendraw.lab.intervals import Interval, mean_interval, share_interval
+from tokendraw.lab.intervals import Interval, bootstrap_interval, mean_interval, share_interval
 
 
 @pytest.mark.parametrize("size", [2, 3, 59])
@@ -54,3 +54,34 @@ def test_successes_are_among_trials(successes, trials):
     message = rf"successes must be in \[0, trials\] and trials >= 1, got {successes} of {trials}$"
     with pytest.raises(ValueError, match=message):
         share_interval(successes, trials)
+
+
+def test_a_bootstrap_of_a_mean_is_students_interval_nearly():
+    values = np.random.default_rng(4).normal(3, 2, 400).tolist()
+    low, value, high = bootstrap_interval(values, np.mean, resamples=4000)
+    expected = mean_interval(values)
+    assert value == pytest.approx(expected.value)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.03)
+    assert bootstrap_interval(values, np.mean, seed=1) == bootstrap_interval(values, np.mean, seed=1)
+    assert bootstrap_interval(values, np.mean, seed=1) != bootstrap_interval(values, np.mean, seed=2)
+    narrow = bootstrap_interval(values, np.mean, 0.5)
+    assert low < narrow.low < narrow.high < high
+
+
+def test_a_bootstrap_of_one_has_no_bounds():
+    low, value, high = bootstrap_interval(["a"], len)
+    assert value == 1.0
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+@pytest.mark.parametrize(("observations", "resamples"), [([], 10), ([1], 0)])
+def test_a_bootstrap_needs_observations(observations, resamples):
+    message = f"observations and resamples must be >= 1, got {len(observations)} and {resamples}"
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(observations, len, resamples=resamples)
+
+
+def test_a_share_of_parts_has_the_interval_of_as_many_successes():
+    assert share_interval(2.0, 5) == share_interval(2, 5)
+    assert share_interval(1.9, 5).value < share_interval(2, 5).value

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tokendraw as td
 from tokendraw.models import load
 from tokendraw.models.catalog import EMBEDDED
 from tokendraw.models.kjv import GruModel, GruWeights, read_model, write_model
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
-from tokendraw.models.train import bits_per_byte
 
 HELD_OUT = Path(__file__).parent / "held_out"
 EXPECTED: dict[str, dict[str, float]] = json.loads((HELD_OUT / "bits_per_byte.json").read_text())
@@ -41,7 +41,7 @@ class TestEmbedded:
     @pytest.mark.parametrize("chapter", ["genesis-11", "ecclesiastes-12"])
     def test_held_out_chapters_need_the_expected_bits(self, chapter: str) -> None:
         text = (HELD_OUT / f"{chapter}.txt").read_text(encoding="utf-8").rstrip("\n")
-        found = {name: bits_per_byte(load(name), [text]) for name in EMBEDDED}
+        found = {name: td.score_corpus(load(name), [text], score_end=True).bits_per_byte for name in EMBEDDED}
         assert found == pytest.approx(EXPECTED[chapter], abs=1e-4)
 
     def test_weights_fit_in_three_megabytes(self) -> None:

@@ -88,6 +88,29 @@ class TestNetwork:
         assert np.isfinite(after(loud, [1, 2, 3])).all()
 
 
+class TestScoring:
+    @pytest.mark.parametrize("always", [False, True])
+    def test_windows_fill_the_context_and_no_more(self, model: LlamaModel, always: bool) -> None:
+        model = dataclasses.replace(model, bos_token_id=2, begins_with_bos=always)
+        document = [int(token) for token in np.random.default_rng(3).integers(0, VOCAB, size=60)]
+        found = td.score_corpus(model, [document, document[:5]], prefix=[7], stride=9, per_token=True)
+        prefix = [2, 7] if always else [7]
+        assert model.context_length == METADATA["llama.context_length"] == 48
+        ends = [min(60, 49 - len(prefix) + 9 * window) for window in range(3)]
+        for place, token in enumerate(document):
+            end = next(end for end in ends if place < end)
+            first = max(0, end - 1 - (48 - len(prefix)))
+            wanted = td.token_logprobs(after(model, [*prefix, *document[first:place]]), token)
+            assert found.token_logprobs is not None
+            assert found.token_logprobs[0][place] == pytest.approx(wanted, abs=1e-4)
+
+    def test_prefixes_count(self, model: LlamaModel) -> None:
+        model = dataclasses.replace(model, bos_token_id=2, begins_with_bos=True)
+        assert np.isfinite(td.score_corpus(model, [[1] * 200], prefix=[7] * 47).logprobs[0])
+        with pytest.raises(ValueError, match=r"^prefix must have at most 48 tokens for this model, got 49$"):
+            td.score_corpus(model, [[1] * 200], prefix=[7] * 48)
+
+
 class TestInterface:
     def test_it_is_a_complete_model(self, model: LlamaModel) -> None:
         assert isinstance(model, Model)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tokendraw as td
 from tokendraw.models import load
 from tokendraw.models.kjv import GruModel
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
@@ -13,15 +14,11 @@ from tokendraw.models.train import (
     Settings,
     Trainer,
     batches,
-    bits_per_byte,
-    document_bits,
     main,
     read_documents,
     split_documents,
     train,
 )
-
-DOCUMENTS = ["In the beginning God created the heaven and the earth.", "Jesus wept.", "", "Selah. Ñ"]
 
 
 def write_text(path: Path, documents: int = 41) -> Path:
@@ -44,24 +41,6 @@ def test_every_twentieth_document_is_held_out() -> None:
     assert held_out == ["10", "30", "50"]
     assert len(learned) == 49
     assert not set(learned) & set(held_out)
-
-
-@pytest.mark.parametrize("name", ["kjv-backward", "kjv-draft"])
-def test_bits_are_those_of_the_tokens_one_by_one(name: str) -> None:
-    model = load(name)
-    bits = document_bits(model, DOCUMENTS, lanes=3)
-    for document, found in zip(DOCUMENTS, bits, strict=True):
-        state, logits = model.start([[]])
-        wanted = 0.0
-        for token in [*model.tokenizer.encode(document), SEPARATOR]:
-            scores = logits[0].astype(np.float64)
-            wanted += (np.log(np.exp(scores).sum()) - scores[token]) / np.log(2)
-            state, logits = model.step(state, [token])
-        assert found == pytest.approx(wanted, rel=1e-4)
-
-
-def test_bits_per_byte_counts_bytes_of_utf8(draft: GruModel) -> None:
-    assert bits_per_byte(draft, ["Ñ"]) == pytest.approx(document_bits(draft, ["Ñ"])[0] / 2)
 
 
 def test_batches_join_and_each_document_is_read_once_per_epoch() -> None:
@@ -137,7 +116,7 @@ class TestTraining:
         model = load(output)
         assert (model.direction, model.vocab_size, model.metadata["seed"]) == (direction, 280, 1)
         _, held_out = split_documents(read_documents(text))
-        score = bits_per_byte(model, held_out)
+        score = td.score_corpus(model, held_out, score_end=True).bits_per_byte
         assert f"{score:.4f} bits per byte on 2 held-out documents" in printed.out
         assert score < 0.5
         main(["--evaluate", text, "--model", str(output)])
@@ -160,4 +139,5 @@ class TestTraining:
         text = "In the beginning God created the heaven"
         batch = np.array([[SEPARATOR, *text.encode(), SEPARATOR]]).T
         loss = trainer.step(batch)
-        assert document_bits(model, [text])[0] * np.log(2) / (len(text) + 1) == pytest.approx(loss, rel=1e-5)
+        found = td.score_corpus(model, [text], score_end=True)
+        assert -found.logprobs[0] / (len(text) + 1) == pytest.approx(loss, rel=1e-5)

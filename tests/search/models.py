@@ -87,6 +87,29 @@ class JoiningModel(TableModel):
         return tuple(itertools.chain.from_iterable(states))
 
 
+class ExtendingModel(JoiningModel):
+    """A model that reads several tokens at once; `read` has every prefix it was asked for."""
+
+    def extend(self, state: tuple[Prefix, ...], tokens: Any) -> tuple[list[tuple[Prefix, ...]], np.ndarray]:
+        columns = np.asarray(tokens).T
+        states, logits = [], []
+        for column in columns:
+            after = [
+                prefix if token < 0 else (*prefix, int(token))
+                for prefix, token in zip(state, column, strict=True)
+            ]
+            rows = [
+                np.zeros(self.vocab_size, np.float32) if token < 0 else self.row(prefix)
+                for prefix, token in zip(after, column, strict=True)
+            ]
+            self.read += [prefix for prefix, token in zip(after, column, strict=True) if token >= 0]
+            state = tuple(after)
+            states.append(state)
+            logits.append(np.stack(rows))
+        self.calls.append("extend")
+        return states, np.stack(logits, axis=1)
+
+
 class Completion(NamedTuple):
     """What brute force knows of a completion; `ranks` are the places of its tokens in their rows."""
 

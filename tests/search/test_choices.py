@@ -10,34 +10,11 @@ import pytest
 from hypothesis import strategies as st
 
 import tokendraw as td
-from tests.search.models import JoiningModel, TableModel
+from tests.search.models import ExtendingModel, JoiningModel, TableModel
 from tokendraw.models.tokenizer import Tokenizer
 
 PROMPT = [2, 0, 1]
 OPTIONS = [[3, 1, 2], [3, 1], [3, 1, 2, 0, 0, 1], [4], [0, 0, 0, 0], [3, 2, 2], [4]]
-
-
-class ExtendingModel(JoiningModel):
-    """A model that reads several tokens at once; `read` has every prefix it was asked for."""
-
-    def extend(self, state, tokens):
-        columns = np.asarray(tokens).T
-        states, logits = [], []
-        for column in columns:
-            after = [
-                prefix if token < 0 else (*prefix, int(token))
-                for prefix, token in zip(state, column, strict=True)
-            ]
-            rows = [
-                np.zeros(self.vocab_size, np.float32) if token < 0 else self.row(prefix)
-                for prefix, token in zip(after, column, strict=True)
-            ]
-            self.read += [prefix for prefix, token in zip(after, column, strict=True) if token >= 0]
-            state = tuple(after)
-            states.append(state)
-            logits.append(np.stack(rows))
-        self.calls.append("extend")
-        return states, np.stack(logits, axis=1)
 
 
 def direct(model, prompt, option):

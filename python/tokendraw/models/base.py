@@ -33,7 +33,9 @@ class Model(Protocol[State]):
     States are values of the model's own type: every method returns a new one, and none of them ever changes
     a state it was given. Logits may be any array that `tokendraw.sample` takes.
 
-    A model may also have `bos_token_id`, `eos_token_id` (int) and `tokenizer` (`Tokenizer`).
+    A model may also have `bos_token_id`, `eos_token_id` (int), `tokenizer` (`Tokenizer`), `context_length`
+    (int), the most tokens that a row may read, and `begins_with_bos` (bool), whether every row is made to
+    begin with `bos_token_id` and that token counts.
     """
 
     @property

@@ -303,6 +303,11 @@ class LlamaModel:
         return self.shape.vocab
 
     @property
+    def context_length(self) -> int:
+        """The most tokens that a row may have."""
+        return self.shape.context
+
+    @property
     def direction(self) -> Literal["forward"]:
         """The model predicts the next token."""
         return "forward"

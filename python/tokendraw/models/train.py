@@ -35,14 +35,14 @@ from typing import Any, Generic, Protocol, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tokendraw import score_corpus
 from tokendraw.models.catalog import EMBEDDED, load
 from tokendraw.models.kjv import Direction, GruModel, GruWeights, read_model, write_model
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
 
 __all__ = [
     "Settings",
-    "bits_per_byte",
-    "document_bits",
+    "documents_of",
     "main",
     "read_documents",
     "split_documents",
@@ -126,8 +126,18 @@ def read_documents(path: str | os.PathLike[str]) -> list[str]:
         wrong, place = error.object[error.start : error.end], error.start
         cut = " at its end" if error.end == len(error.object) else ""
         raise ValueError(f"{path} must be UTF-8, got {wrong!r} at byte {place}{cut}") from None
-    blocks = text.split("\n\n")
-    return [block.strip("\n") for block in blocks if block.strip()]
+    return documents_of(text)
+
+
+def documents_of(text: str) -> list[str]:
+    r"""Return the documents of a text, which empty lines separate.
+
+    Examples
+    --------
+    >>> documents_of("first verse\nsecond verse\n\n\nanother chapter\n")
+    ['first verse\nsecond verse', 'another chapter']
+    """
+    return [block.strip("\n") for block in text.split("\n\n") if block.strip()]
 
 
 def split_documents(documents: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -143,6 +153,7 @@ def split_documents(documents: Sequence[str]) -> tuple[list[str], list[str]]:
     return learned, list(documents[10::20])
 
 
+<<<<<<< HEAD
 def document_bits(model: GruModel, documents: Sequence[str], lanes: int = 16) -> npt.NDArray[np.float64]:
     """Return the bits that a model needs for each document, its end included.
 
@@ -210,6 +221,9 @@ def _token_bits(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.int64])
 def batches(
     documents: Sequence[Sequence[int] | npt.NDArray[np.int64]], settings: Settings
 ) -> Iterator[npt.NDArray[np.int64]]:
+=======
+def batches(documents: Sequence[Sequence[int]], settings: Settings) -> Iterator[npt.NDArray[np.int64]]:
+>>>>>>> main
     """Yield arrays [window + 1, lanes] without end; each goes on where the last one stopped.
 
     Every epoch shuffles the documents, joins them with separators and cuts the result into lanes. The last
@@ -524,7 +538,8 @@ def _evaluate_file(options: argparse.Namespace) -> None:
 
 def _print_score(name: str, model: GruModel, documents: Sequence[str]) -> float:
     size = sum(len(document.encode()) for document in documents)
-    score = bits_per_byte(model, documents)
+    # The end of a document is part of what it costs.
+    score = score_corpus(model, documents, score_end=True).bits_per_byte
     held_out = f"{len(documents)} held-out documents, {size:,} bytes"
     print(f"{name}: {score:.4f} bits per byte on {held_out}", flush=True)
     return score
