@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokendraw import cli
+from tokendraw import cli, score_corpus
 from tokendraw.lab import arrow, arrow_report, results
 from tokendraw.lab.training import NetworkSettings, make_trainer
 from tokendraw.models.kjv import GruModel
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
-from tokendraw.models.train import document_bits
 
 WORDS = ["the", "cat", "and", "a", "dog", "sat", "on", "ran", "to", "mat", "log", "ca\u00f1a"]
 ARCHITECTURES = ["gru", "transformer"]
@@ -134,7 +133,7 @@ class TestLearning:
         model = GruModel(trainer.network.weights(), Tokenizer([]))
         rows = [np.array(Tokenizer([]).encode(text), dtype=np.int64) for text in documents]
         found = arrow.document_bits(trainer, rows, settings, lanes=3)
-        np.testing.assert_allclose(found, document_bits(model, documents), rtol=1e-4)
+        np.testing.assert_allclose(found, score_corpus(model, documents, score_end=True).bits, rtol=1e-4)
 
     def test_bits_of_a_transformer_count_each_token_once(self):
         """A token has all tokens before it in the first window, half a window or more after it."""

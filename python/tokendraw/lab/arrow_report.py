@@ -15,17 +15,17 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tokendraw import score_corpus
 from tokendraw.lab import results
 from tokendraw.lab.intervals import Interval, mean_interval
 from tokendraw.lab.pictures import COLORS, new_figure, save_picture
 from tokendraw.models import load
-from tokendraw.models.kjv import GruModel
-from tokendraw.models.train import document_bits, read_documents, split_documents
+from tokendraw.models.train import read_documents, split_documents
 from tokendraw.options import add_command
 from tokendraw.progress import progress_bar
 
@@ -286,8 +286,8 @@ def embedded_runs(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     with progress_bar(len(_EMBEDDED)) as advance:
         for name in _EMBEDDED:
             advance(name, 0)
-            model = cast(GruModel, load(name))
-            bits = document_bits(model, held_out)
+            model = load(name)
+            bits = score_corpus(model, held_out, score_end=True).bits
             settings = {**model.metadata, "architecture": "gru", "direction": model.direction}
             runs.append(
                 {

@@ -153,77 +153,9 @@ def split_documents(documents: Sequence[str]) -> tuple[list[str], list[str]]:
     return learned, list(documents[10::20])
 
 
-<<<<<<< HEAD
-def document_bits(model: GruModel, documents: Sequence[str], lanes: int = 16) -> npt.NDArray[np.float64]:
-    """Return the bits that a model needs for each document, its end included.
-
-    Parameters
-    ----------
-    model : GruModel
-        A model of either direction.
-    documents : sequence of str
-        Texts. Each is read alone and whole, after one separator.
-    lanes : int, default 16
-        Documents read at a time.
-
-    Returns
-    -------
-    ndarray, float64 [documents]
-        Minus log2 of the probability of the document's tokens and the separator after them.
-    """
-    rows = [[*model.tokenizer.encode(document), SEPARATOR] for document in documents]
-    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    bits = np.empty(len(rows))
-    for first in range(0, len(rows), lanes):
-        batch = by_length[first : first + lanes]
-        bits[batch] = _row_bits(model, [rows[row] for row in batch])
-    return bits
-
-
-def bits_per_byte(model: GruModel, documents: Sequence[str]) -> float:
-    """Return the bits that a model needs for documents, per byte of their UTF-8 text.
-
-    Examples
-    --------
-    >>> from tokendraw.models import load
-    >>> round(bits_per_byte(load("kjv"), ["In the beginning God created the heaven and the earth."]), 1)
-    1.2
-    """
-    size = sum(len(document.encode()) for document in documents)
-    return float(document_bits(model, documents).sum()) / size
-
-
-def _row_bits(model: GruModel, rows: Sequence[Sequence[int]], window: int = 64) -> npt.NDArray[np.float64]:
-    """Return the bits that a batch of token sequences needs, one sum per row."""
-    tokens = np.full((len(rows), max(map(len, rows))), -1, dtype=np.int64)
-    for padded, row in zip(tokens, rows, strict=True):
-        padded[: len(row)] = row
-    state, logits = model.start([[] for _ in rows])
-    bits = np.zeros(len(rows))
-    for first in range(0, tokens.shape[1], window):
-        targets = tokens[:, first : first + window]
-        states, after = model.extend(state, targets)
-        scores = np.concatenate([logits[:, np.newaxis], after[:, :-1]], axis=1)
-        bits += _token_bits(scores, targets).sum(axis=1)
-        state, logits = states[-1], after[:, -1]
-    return bits
-
-
-def _token_bits(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return minus log2 of each target's probability, 0 where the target is -1."""
-    wide = scores.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    logprobs = np.take_along_axis(wide, np.maximum(targets, 0)[..., np.newaxis], axis=-1)[..., 0]
-    logprobs -= np.log(np.exp(wide).sum(axis=-1))
-    return np.where(targets < 0, 0.0, -logprobs / math.log(2))
-
-
 def batches(
     documents: Sequence[Sequence[int] | npt.NDArray[np.int64]], settings: Settings
 ) -> Iterator[npt.NDArray[np.int64]]:
-=======
-def batches(documents: Sequence[Sequence[int]], settings: Settings) -> Iterator[npt.NDArray[np.int64]]:
->>>>>>> main
     """Yield arrays [window + 1, lanes] without end; each goes on where the last one stopped.
 
     Every epoch shuffles the documents, joins them with separators and cuts the result into lanes. The last
