@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from tokendraw.lab import game_command, knowledge_command
+from tokendraw.lab import arrow, game_command, knowledge_command
 
 __all__ = ["add_commands"]
 
-EXPERIMENTS: Iterable[ModuleType] = (game_command, knowledge_command)
+EXPERIMENTS: Iterable[ModuleType] = (game_command, knowledge_command, arrow)
 """In the order in which the help lists them."""
 
 
