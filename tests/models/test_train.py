@@ -9,7 +9,9 @@ from tokendraw.models import load
 from tokendraw.models.kjv import GruModel
 from tokendraw.models.tokenizer import SEPARATOR, Tokenizer
 from tokendraw.models.train import (
+    GruNetwork,
     Settings,
+    Trainer,
     batches,
     bits_per_byte,
     document_bits,
@@ -152,11 +154,9 @@ class TestTraining:
 
     def test_the_runner_computes_what_was_trained(self) -> None:
         """The first loss of training, by torch, is that of the untrained weights, by NumPy."""
-        from tokendraw.models.train import Trainer
-
         settings = Settings(units=12, width=8, lanes=1, window=40)
-        trainer = Trainer(257, settings)
-        model = GruModel(trainer.weights(), Tokenizer([]))
+        trainer = Trainer(settings, lambda: GruNetwork(257, settings))
+        model = GruModel(trainer.network.weights(), Tokenizer([]))
         text = "In the beginning God created the heaven"
         batch = np.array([[SEPARATOR, *text.encode(), SEPARATOR]]).T
         loss = trainer.step(batch)

@@ -26,10 +26,10 @@ import importlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,9 @@ __all__ = [
     "split_documents",
     "train",
 ]
+
+
+_NOT_COUNTED = -100
 
 
 @dataclass(frozen=True)
@@ -223,51 +226,46 @@ def _learning_rate(step: int, settings: Settings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-class Trainer:
-    """The model in torch, and its optimizer.
+class Network(Protocol):
+    """A model in torch that `Trainer` can train."""
+
+    def parameters(self) -> list[Any]:
+        """Return the tensors to learn."""
+        ...
+
+    def __call__(self, tokens: Any, state: Any) -> tuple[Any, Any]:
+        """Read tokens [n, lanes] after a state (None at first); return logits [n, lanes, vocab] and state."""
+        ...
+
+
+class GruNetwork:
+    """The network of `GruModel` in torch.
 
     Parameters
     ----------
     vocab_size : int
         Number of token ids.
     settings : Settings
-        Sizes, seed and schedule.
+        Its sizes.
     """
 
     def __init__(self, vocab_size: int, settings: Settings) -> None:
-        self._torch = torch = _import_torch()
-        torch.set_num_threads(settings.threads)
-        torch.manual_seed(settings.seed)
-        self._settings = settings
+        torch = import_torch()
         self._embedding = torch.nn.Embedding(vocab_size, settings.width)
         torch.nn.init.normal_(self._embedding.weight, std=settings.width**-0.5)
         self._recurrent = torch.nn.GRU(settings.width, settings.units)
         self._projection = torch.nn.Linear(settings.units, settings.width)
         self._bias = torch.nn.Parameter(torch.zeros(vocab_size))
+
+    def parameters(self) -> list[Any]:
+        """Return the tensors to learn."""
         modules = [self._embedding, self._recurrent, self._projection]
-        self._parameters = [self._bias, *(part for module in modules for part in module.parameters())]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate)
-        self._hidden: Any = None
-        self._step = 0
+        return [self._bias, *(part for module in modules for part in module.parameters())]
 
-    def step(self, batch: npt.NDArray[np.int64]) -> float:
-        """Learn from one array of `batches` and return its loss in nats per token."""
-        torch = self._torch
-        for group in self._optimizer.param_groups:
-            group["lr"] = _learning_rate(self._step, self._settings)
-        loss = self._loss(torch.from_numpy(batch))
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self._optimizer.step()
-        self._step += 1
-        return float(loss.item())
-
-    def _loss(self, tokens: Any) -> Any:
-        output, hidden = self._recurrent(self._embedding(tokens[:-1]), self._hidden)
-        self._hidden = hidden.detach()
-        logits = self._projection(output) @ self._embedding.weight.T + self._bias
-        return self._torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[1:].flatten())
+    def __call__(self, tokens: Any, state: Any) -> tuple[Any, Any]:
+        """Read tokens [n, lanes] after a state (None at first); return logits [n, lanes, vocab] and state."""
+        output, hidden = self._recurrent(self._embedding(tokens), state)
+        return self._projection(output) @ self._embedding.weight.T + self._bias, hidden.detach()
 
     def weights(self) -> GruWeights:
         """Return the arrays as the NumPy runner wants them."""
@@ -285,7 +283,104 @@ class Trainer:
         return GruWeights(**{name: array.detach().numpy().copy() for name, array in arrays.items()})
 
 
-def _import_torch() -> Any:
+NetworkT = TypeVar("NetworkT", bound=Network)
+
+
+class Trainer(Generic[NetworkT]):
+    """A network, and its optimizer.
+
+    Parameters
+    ----------
+    settings : Settings
+        Seed and schedule.
+    make_network : callable
+        Makes the network, after the seed was set.
+
+    Attributes
+    ----------
+    network : Network
+        What learns.
+    """
+
+    def __init__(self, settings: Settings, make_network: Callable[[], NetworkT]) -> None:
+        self._torch = torch = import_torch()
+        torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        self._settings = settings
+        self.network = make_network()
+        self._parameters = self.network.parameters()
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=settings.learning_rate)
+        self._state: Any = None
+        self._step = 0
+
+    def step(self, batch: npt.NDArray[np.int64], counted: npt.NDArray[np.bool_] | None = None) -> float:
+        """Learn from tokens, going on where the last step stopped.
+
+        Parameters
+        ----------
+        batch : ndarray of int [n + 1, lanes]
+            Each row is predicted from those before it.
+        counted : ndarray of bool [n, lanes], optional
+            Which predicted tokens count, by default all.
+
+        Returns
+        -------
+        float
+            The loss in nats per token, before the step.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = _learning_rate(self._step, self._settings)
+        loss, self._state = self._loss(batch, self._state, counted, "mean")
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self._step += 1
+        return float(loss.item())
+
+    def forget(self) -> None:
+        """Let the next step begin new sequences."""
+        self._state = None
+
+    def losses(self, batch: npt.NDArray[np.int64], state: Any = None) -> tuple[npt.NDArray[np.float64], Any]:
+        """Return the loss of each predicted token in nats, and the state after them; learn nothing.
+
+        Parameters
+        ----------
+        batch : ndarray of int [n + 1, lanes]
+            Each row is predicted from those before it; a token that is -1 has no loss.
+        state : optional
+            What the last call returned, to go on from there.
+
+        Returns
+        -------
+        losses : ndarray, float64 [n, lanes]
+            Minus the natural logarithm of the probability of each token after the first row.
+        state
+            For the next call.
+        """
+        counted = batch[1:] >= 0
+        with self._torch.no_grad():
+            losses, state = self._loss(np.maximum(batch, 0), state, counted, "none")
+        return losses.double().numpy().reshape(counted.shape), state
+
+    def _loss(
+        self, batch: npt.NDArray[np.int64], state: Any, counted: npt.NDArray[np.bool_] | None, reduction: str
+    ) -> tuple[Any, Any]:
+        tokens = self._torch.from_numpy(batch)
+        logits, state = self.network(tokens[:-1], state)
+        targets = tokens[1:]
+        if counted is not None:
+            targets = targets.masked_fill(~self._torch.from_numpy(counted), _NOT_COUNTED)
+        cross_entropy = self._torch.nn.functional.cross_entropy
+        loss = cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=_NOT_COUNTED, reduction=reduction
+        )
+        return loss, state
+
+
+def import_torch() -> Any:
+    """Return torch, or say how to install it."""
     try:
         return importlib.import_module("torch")
     except ImportError as error:
@@ -309,12 +404,12 @@ def train(documents: Sequence[str], tokenizer: Tokenizer, settings: Settings) ->
     GruWeights
         The trained arrays, not yet quantised.
     """
-    trainer = Trainer(tokenizer.vocab_size, settings)
+    trainer = Trainer(settings, lambda: GruNetwork(tokenizer.vocab_size, settings))
     encoded = [tokenizer.encode(document) for document in documents]
     progress = _Progress(settings)
     for step, batch in zip(range(1, settings.steps + 1), batches(encoded, settings), strict=False):
         progress.show(step, trainer.step(batch))
-    return trainer.weights()
+    return trainer.network.weights()
 
 
 class _Progress:
@@ -396,7 +491,7 @@ def _train_file(options: argparse.Namespace) -> None:
     learned, held_out = split_documents(read_documents(options.text))
     settings, tokenizer = _settings(options), _tokenizer(options, learned)
     weights = train(learned, tokenizer, settings)
-    metadata = {"text": options.text.name, **vars(settings), "torch": _import_torch().__version__}
+    metadata = {"text": options.text.name, **vars(settings), "torch": import_torch().__version__}
     write_model(options.output, weights, tokenizer, metadata)
     # The score is that of the file as it will be read, with quantised weights; then it becomes part of it.
     score = _print_score(str(options.output), read_model(options.output), held_out)
