@@ -29,6 +29,7 @@ from tokendraw.prompts import (
 
 if TYPE_CHECKING:
     from tokendraw.models.base import Model
+    from tokendraw.tree import SearchTree
 
 __all__ = ["Choice", "TokenTrie", "choose"]
 
@@ -210,6 +211,7 @@ def choose(
     eos_token_id: int | Iterable[int] | None = ...,
     batch_size: int = ...,
     on_invalid: OnInvalid | None = ...,
+    tree: SearchTree | None = ...,
 ) -> Choice: ...
 
 
@@ -226,6 +228,7 @@ def choose(
     eos_token_id: int | Iterable[int] | None = ...,
     batch_size: int = ...,
     on_invalid: OnInvalid | None = ...,
+    tree: SearchTree | None = ...,
 ) -> Any: ...
 
 
@@ -241,6 +244,7 @@ def choose(
     eos_token_id: int | Iterable[int] | None = None,
     batch_size: int = 32,
     on_invalid: OnInvalid | None = None,
+    tree: SearchTree | None = None,
 ) -> Any:
     """Choose one of some options: the one that the model holds for the most probable continuation.
 
@@ -280,6 +284,9 @@ def choose(
     on_invalid : {"raise", "mark"}, optional
         What follows a row of logits with NaN or +inf: None and "raise" raise `InvalidLogitsError`; with
         "mark" the options that need the row have NaN, and are not chosen.
+    tree : SearchTree, optional
+        Is told the tokens of all options with their log-probabilities, where one prompt is given and the
+        method is "score".
 
     Returns
     -------
@@ -311,6 +318,9 @@ def choose(
     marks = _checked(on_invalid, "on_invalid", {None: False, "raise": False, "mark": True})
     width = integer("batch_size", batch_size, least=1)
     batch = as_batch(prompt)
+    if tree is not None and (len(batch) != 1 or is_greedy):
+        got = "method 'greedy'" if is_greedy else f"{len(batch)} prompts"
+        raise ValueError(f"tree must be given with one prompt and method 'score', got {got}")
     questions = [
         _Question.of(model, each, own, delimiter, place)
         for place, (each, own) in enumerate(zip(batch, _options_per_prompt(options, len(batch)), strict=True))
@@ -325,12 +335,15 @@ def choose(
             bare = [question.without_prompt(model, unconditional_prompt, delimiter) for question in questions]
         else:
             lengths = [question.lengths(measure) for question in questions]
-        sums = _sums(model, questions, width, marks)
+        nodes = _node_sums(model, questions, width, marks)
+        sums = _option_sums(questions, nodes)
         if measure == "unconditional":
-            scores = _differences(sums, _sums(model, bare, width, marks))
+            scores = _differences(sums, _option_sums(bare, _node_sums(model, bare, width, marks)))
         else:
             scores = [own / length for own, length in zip(sums, lengths, strict=True)]
         chosen = [question.choice(*each) for question, *each in zip(questions, sums, scores, strict=True)]
+        if tree is not None:
+            questions[0].tell(tree, nodes[0], chosen[0].index)
     return chosen[0] if is_one_prompt(prompt) else chosen
 
 
@@ -449,6 +462,20 @@ class _Question:
         index = int(known[compared.argmax()])
         return Choice(index, self.options[index], sums.tolist(), scores.tolist())
 
+    def tell(self, tree: SearchTree, sums: NDArray[np.float64], index: int) -> None:
+        """Tell a tree what became of the nodes of the trie, by their log-probabilities."""
+        told = {_ROOT: -1}
+        for node, children in enumerate(self.trie._children):
+            for token, child in children.items():
+                if node not in told or math.isnan(sums[child]):
+                    continue
+                told[child] = tree.add(told[node], token, sums[child])
+                tree.keep(told[child])
+                if self.trie._endings[child]:
+                    tree.finish(told[child])
+        if index >= 0:
+            tree.best(told[self.trie._last[index]])
+
 
 def _joined(
     model: Model[Any], prompt: str, alone: list[int], options: Sequence[str]
@@ -501,16 +528,23 @@ class _Place(NamedTuple):
     node: int
 
 
-def _sums(
+def _node_sums(
     model: Model[Any], questions: Sequence[_Question], width: int, marks: bool
 ) -> list[NDArray[np.float64]]:
-    """Return the log-probability of each option of each question, in float64."""
+    """Return the log-probability down to each node of each question's trie, in float64."""
     keys = [(*question.prompt, None, *map(tuple, question.tokens)) for question in questions]
     distinct = dict(zip(keys, questions, strict=True))
     walk = _Walk(model, list(distinct.values()), width, marks)
     walk.run()
     known = dict(zip(distinct, walk.sums, strict=True))
-    return [known[key][question.trie._last] for key, question in zip(keys, questions, strict=True)]
+    return [known[key] for key in keys]
+
+
+def _option_sums(
+    questions: Sequence[_Question], nodes: Sequence[NDArray[np.float64]]
+) -> list[NDArray[np.float64]]:
+    """Return the log-probability of each option of each question."""
+    return [sums[question.trie._last] for question, sums in zip(questions, nodes, strict=True)]
 
 
 class _Walk:

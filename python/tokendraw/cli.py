@@ -247,16 +247,8 @@ def _add_beam(commands: Any) -> None:
         "--num-beams", type=positive, default=4, metavar="N", help="hypotheses kept at each step (default 4)"
     )
     _add_max_new_tokens(parser, 30)
-    parser.add_argument(
-        "--num-return", type=positive, default=1, metavar="N", help="write the N best texts (default 1)"
-    )
-    parser.add_argument(
-        "--length-penalty",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="rank by log-probability / length^X: 0 for the most probable, more for longer (default 1.0)",
-    )
+    _add_num_return(parser)
+    _add_length_penalty(parser, 1.0)
     parser.add_argument(
         "--early-stopping",
         choices=_EARLY_STOPPING,
@@ -266,6 +258,23 @@ def _add_beam(commands: Any) -> None:
     )
     _add_no_echo(parser)
     _add_tree(parser)
+
+
+def _add_num_return(parser: Any) -> None:
+    parser.add_argument(
+        "--num-return", type=positive, default=1, metavar="N", help="write the N best texts (default 1)"
+    )
+
+
+def _add_length_penalty(parser: Any, default: float) -> None:
+    parser.add_argument(
+        "--length-penalty",
+        type=float,
+        default=default,
+        metavar="X",
+        help="rank by log-probability / length^X: 0 for the most probable, more for longer "
+        f"(default {default:g})",
+    )
 
 
 def _add_tree(parser: Any) -> None:
@@ -282,9 +291,7 @@ def _add_best(commands: Any) -> None:
     )
     _add_prompt(parser)
     _add_max_new_tokens(parser, 8)
-    parser.add_argument(
-        "--num-return", type=positive, default=1, metavar="N", help="write the N best texts (default 1)"
-    )
+    _add_num_return(parser)
     parser.add_argument(
         "--max-expansions",
         type=positive,
@@ -292,13 +299,7 @@ def _add_best(commands: Any) -> None:
         metavar="N",
         help="give up the proof after N rows of logits (default 10000)",
     )
-    parser.add_argument(
-        "--length-penalty",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="rank by log-probability / length^X (default 0: the most probable)",
-    )
+    _add_length_penalty(parser, 0.0)
     _add_no_echo(parser)
     _add_tree(parser)
 
@@ -326,6 +327,7 @@ def _add_choose(commands: Any) -> None:
         metavar="TEXT",
         help=r"stands between prompt and option, and may hold \n, \t and \\ (default a space)",
     )
+    _add_tree(parser)
 
 
 def _add_bench(commands: Any) -> None:
@@ -723,13 +725,18 @@ class _SearchProgressLine:
 def _choose(options: argparse.Namespace) -> None:
     from tokendraw.choices import choose
     from tokendraw.models import load
+    from tokendraw.tree import SearchTree
 
+    prompt = _read_prompt(options.prompt)
+    model = load(options.model)
+    tree = SearchTree(model.tokenizer) if options.tree else None
     choice = choose(
-        load(options.model),
-        _read_prompt(options.prompt),
+        model,
+        prompt,
         options.options,
         normalize=options.normalize,
         delimiter=options.delimiter,
+        tree=tree,
     )
     normalised = options.normalize is not None
     _write("   log-prob" + "      score" * normalised + "  option\n")
@@ -737,3 +744,5 @@ def _choose(options: argparse.Namespace) -> None:
         mark = ">" if place == choice.index else " "
         score = f"  {choice.scores[place]:9.4f}" * normalised
         _write(f"{mark} {choice.logprobs[place]:9.4f}{score}  {option}\n")
+    if tree is not None:
+        tree.save(options.tree, title=prompt)

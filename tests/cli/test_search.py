@@ -90,6 +90,15 @@ def test_a_choice(capsys):
     assert scores == [round(score, 4) for score in normalised.scores]
 
 
+def test_the_tree_of_a_choice(capsys, tmp_path):
+    picture = tmp_path / "choice.svg"
+    printed(capsys, "choose", "In the beginning God created the", "heaven", "earth", "--tree", str(picture))
+    svg = picture.read_text(encoding="utf-8")
+    assert "In the beginning God created the" in svg
+    assert svg.count("finished best") == 1
+    assert svg.count("finished") > svg.count("finished best"), "the other one is drawn as well"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -309,6 +309,48 @@ def test_greedy_needs_an_end_where_options_begin_others():
     assert td.choose(model, PROMPT, [[3, 1], [3, 1, 2]], method="greedy").index in (0, 1)
 
 
+# --- The tree ----------------------------------------------------------------------------------------------
+
+
+def nodes_of(tree):
+    """Return every node of a tree by its tokens: log-probability, kept, finished."""
+    paths = {
+        tuple(each.token for each in map(tree._nodes.__getitem__, tree._path_to(node))): node
+        for node in range(len(tree))
+    }
+    return {path: tree._nodes[node] for path, node in paths.items()}
+
+
+def test_a_tree_is_told_every_beginning():
+    model = TableModel(5, 3)
+    tree = td.SearchTree()
+    choice = td.choose(model, PROMPT, OPTIONS, normalize="token", tree=tree)
+    nodes = nodes_of(tree)
+    beginnings = {tuple(option[:length]) for option in OPTIONS for length in range(1, len(option) + 1)}
+    assert set(nodes) == beginnings
+    assert len(tree) == len(beginnings), "each one once"
+    for path, node in nodes.items():
+        assert node.logprob == direct(model, PROMPT, path)
+        assert node.kept
+        assert node.finished == (list(path) in OPTIONS)
+    best = sorted(tree._path, key=lambda node: len(tree._path_to(node)))
+    assert [tree._nodes[node].token for node in best] == choice.option
+
+
+def test_a_tree_lacks_what_is_not_known():
+    model, _ = nan_after((3, 1))
+    tree = td.SearchTree()
+    td.choose(model, PROMPT, OPTIONS, on_invalid="mark", tree=tree)
+    known = [option for option in OPTIONS if option[:2] != [3, 1]] + [[3, 1]]
+    assert set(nodes_of(tree)) == {
+        tuple(option[:length]) for option in known for length in range(1, len(option) + 1)
+    }
+    unknown = td.SearchTree()
+    assert td.choose(model, PROMPT, [[3, 1, 2]], on_invalid="mark", tree=unknown).index == -1
+    assert len(unknown) == 2
+    assert not unknown._path
+
+
 # --- Bad input ---------------------------------------------------------------------------------------------
 
 
@@ -341,6 +383,18 @@ def test_invalid_rows(method):
     [
         (([1], []), {}, ValueError, "options must not be empty"),
         (([1], [[1], []]), {}, ValueError, "an option must not be empty (option 1) (prompt 0)"),
+        (
+            ([[1], [2]], [[1]]),
+            {"tree": td.SearchTree()},
+            ValueError,
+            "tree must be given with one prompt and method 'score', got 2 prompts",
+        ),
+        (
+            ([1], [[1]]),
+            {"tree": td.SearchTree(), "method": "greedy"},
+            ValueError,
+            "tree must be given with one prompt and method 'score', got method 'greedy'",
+        ),
         (([1], "yes"), {}, TypeError, "options must be a sequence of options, got 'yes'"),
         (([1], [[1, 5]]), {}, ValueError, "option tokens must be in [0, 5), got 5 (option 0)"),
         (
