@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from tokendraw.lab import linear
+
 __all__ = ["add_commands"]
 
-EXPERIMENTS: Iterable[ModuleType] = ()
+EXPERIMENTS: Iterable[ModuleType] = (linear,)
 """In the order in which the help lists them."""
 
 
