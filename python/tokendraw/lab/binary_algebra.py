@@ -177,7 +177,9 @@ def sparse_invertible(size: int, weight: int, random: np.random.Generator) -> Ma
         matrix = _around_permutation(random.permutation(weights), random)
         if rank(matrix) == size:
             return matrix
-    raise ValueError(f"weight must allow an invertible matrix, got {weight} of {size}: none in {_ATTEMPTS} draws")
+    raise ValueError(
+        f"weight must allow an invertible matrix, got {weight} of {size}: none in {_ATTEMPTS} draws"
+    )
 
 
 def _row_weights(size: int, weight: int) -> npt.NDArray[np.int64]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from tokendraw.lab import linear
+from tokendraw.lab import linear, primes
 
 __all__ = ["add_commands"]
 
-EXPERIMENTS: Iterable[ModuleType] = (linear,)
+EXPERIMENTS: Iterable[ModuleType] = (primes, linear)
 """In the order in which the help lists them."""
 
 

@@ -266,7 +266,9 @@ def sweep(
     """
     wanted = list(combinations(sizes, weights, seeds))
     if not wanted:
-        raise ValueError(f"weights must be less than a size, got weights {list(weights)} and sizes {list(sizes)}")
+        raise ValueError(
+            f"weights must be less than a size, got weights {list(weights)} and sizes {list(sizes)}"
+        )
     for size, weight, seed, _ in wanted:
         language(size, weight, seed)  # what does not exist is told before anything is trained
     runs = []
@@ -457,9 +459,17 @@ def _draw_gaps(axes: Any, found: Sequence[Cell]) -> None:
     for weight, color in zip(sorted({cell.weight for cell in found}), COLORS, strict=False):
         row = [cell for cell in found if cell.weight == weight]
         values = np.array([cell.gap.value for cell in row])
-        bounds = np.nan_to_num([[cell.gap.value - cell.gap.low, cell.gap.high - cell.gap.value] for cell in row])
+        bounds = np.nan_to_num(
+            [[cell.gap.value - cell.gap.low, cell.gap.high - cell.gap.value] for cell in row]
+        )
         axes.errorbar(
-            [cell.size for cell in row], values, bounds.T, color=color, marker="o", capsize=3, label=str(weight)
+            [cell.size for cell in row],
+            values,
+            bounds.T,
+            color=color,
+            marker="o",
+            capsize=3,
+            label=str(weight),
         )
     axes.set(xlabel="bits of x and of y", ylabel="backward loss - forward loss")
     axes.legend(title="ones per row of A")
@@ -477,7 +487,9 @@ def add_commands(commands: Any) -> None:
         summary="learn sparse linear maps over F2 and their dense inverses",
         description="Train networks on sentences x <-> y, y = A x over F2 with A sparse, in both directions.",
     )
-    parser.add_argument("--full", action="store_true", help="three seeds and more sizes: the figures of the docs")
+    parser.add_argument(
+        "--full", action="store_true", help="three seeds and more sizes: the figures of the docs"
+    )
     parser.add_argument("--sizes", type=positive, nargs="+", metavar="N", help="bits of x and of y")
     parser.add_argument("--weights", type=positive, nargs="+", metavar="N", help="mean ones per row of A")
     parser.add_argument("--seeds", type=positive, metavar="N", help="how many (default 1, with --full 3)")
@@ -495,7 +507,10 @@ def add_commands(commands: Any) -> None:
         help="predict all bits at once (given, the default) or each after those before it (places)",
     )
     parser.add_argument(
-        "--folder", default="linear-runs", metavar="DIR", help="where finished runs are kept (default linear-runs)"
+        "--folder",
+        default="linear-runs",
+        metavar="DIR",
+        help="where finished runs are kept (default linear-runs)",
     )
     parser.add_argument("--output", metavar="FILE", help="write what was found as JSON")
     parser.add_argument("--picture", metavar="FILE", help="draw what was found, as SVG")
@@ -507,8 +522,7 @@ _FULL: dict[str, Any] = {"sizes": [8, 10, 12, 16], "weights": [1, 2, 3, 5], "see
 
 def _run(options: argparse.Namespace) -> None:
     chosen = {
-        name: getattr(options, name) or value
-        for name, value in (_FULL if options.full else _DEFAULT).items()
+        name: getattr(options, name) or value for name, value in (_FULL if options.full else _DEFAULT).items()
     }
     settings = Settings(architecture=options.architecture, steps=options.steps)
     sizes, weights, seeds = chosen["sizes"], chosen["weights"], range(chosen["seeds"])
