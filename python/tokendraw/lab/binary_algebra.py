@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exact linear algebra over the field of two elements, F2, where 1 + 1 = 0.
 
-A matrix is a uint8 array of 0 and 1. Elimination runs on rows packed eight entries to a byte, so that adding one
-row to all others is a single exclusive or.
+A matrix is a uint8 array of 0 and 1. Elimination runs on rows packed eight entries to a byte, so that adding
+one row to many is a single exclusive or.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 __all__ = [
     "Matrix",
     "density",
-    "invertible_fraction",
     "inverse",
+    "invertible_fraction",
     "multiply",
     "rank",
     "sparse_invertible",
@@ -47,7 +47,8 @@ def multiply(left: npt.ArrayLike, right: npt.ArrayLike) -> Matrix:
     """
     # A sum of bits outgrows uint8 at 256 of them; int32 holds it for any matrix that fits in memory.
     product = np.matmul(_bits("left", left).astype(np.int32), _bits("right", right).astype(np.int32))
-    return (product & 1).astype(np.uint8)
+    bits: Matrix = (product & 1).astype(np.uint8)
+    return bits
 
 
 def rank(matrix: npt.ArrayLike) -> int:
@@ -132,8 +133,17 @@ def density(matrix: npt.ArrayLike) -> float:
 def invertible_fraction(size: int) -> float:
     """Return the share of all square matrices of a size that are invertible over F2.
 
-    It is the product of 1 - 2**-k for k from 1 to `size`: the k-th row from the end may be any vector outside the
-    span of the rows before it.
+    It is the product of 1 - 2**-k for k from 1 to `size`: the k-th row from the end may be any vector outside
+    the span of the rows before it.
+
+    Parameters
+    ----------
+    size : int
+        Rows and columns.
+
+    Returns
+    -------
+    float
 
     Examples
     --------
@@ -146,11 +156,11 @@ def invertible_fraction(size: int) -> float:
 def sparse_invertible(size: int, weight: int, random: np.random.Generator) -> Matrix:
     """Draw a sparse matrix that is invertible over F2.
 
-    A random permutation matrix gets random further ones until its rows have their weights; what is singular is
-    drawn again. Every row has `weight` ones if that is odd. If it is even, half of the rows have one less and the
-    others one more: rows that all had an even number of ones would sum to 0 with the vector of ones, so that no
-    matrix of them is invertible. An invertible matrix has a permutation among its ones, so that every matrix with
-    these row weights can be drawn; not all are equally likely.
+    A random permutation matrix gets random further ones until its rows have their weights; what is singular
+    is drawn again. Every row has `weight` ones if that is odd. If it is even, half of the rows have one less
+    and the others one more: a matrix whose rows all have an even number of ones takes the vector of ones to 0
+    and is singular. An invertible matrix has a permutation among its ones, so that every one with these row
+    weights can be drawn; not all are equally likely.
 
     Parameters
     ----------

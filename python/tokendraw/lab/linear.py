@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why an arrow: sentences `x <-> y` of a linear language over F2, y = A x with A sparse and its inverse dense.
+"""Why an arrow: sentences `x <-> y` over F2, y = A x with A sparse and its inverse dense.
 
-Forward, y is predicted from x: each of its bits is the sum of few bits. Backward, x is predicted from y: each bit is
-the sum of many. Both are exact, so that the best loss is 0 in either direction; what differs is how hard it is to
-find.
+Forward, y is predicted from x: each of its bits is the sum of few bits. Backward, x is predicted from y: each
+bit is the sum of many. Both are exact, so that the best loss is 0 in either direction; what differs is how
+hard it is to find.
 """
 
 from __future__ import annotations
@@ -184,9 +184,8 @@ def sentences(
     True
     """
     x = random.integers(0, 2, (rows, len(matrix)))
-    y = multiply(x, matrix.T)
-    halves = [x, y] if direction == "forward" else [y, x]
-    return np.concatenate(halves, axis=1).astype(np.int64)
+    y = multiply(x, matrix.T).astype(np.int64)
+    return np.concatenate([x, y] if direction == "forward" else [y, x], axis=1)
 
 
 def train_direction(size: int, weight: int, direction: Direction, seed: int, settings: Settings) -> Run:
@@ -225,16 +224,15 @@ def train_direction(size: int, weight: int, direction: Direction, seed: int, set
         every=settings.every,
         counted=np.arange(2 * size - 1) >= size - 1,
     )
-    curve, seconds = [], 0.0
-    for step, losses, seconds in points:
-        curve.append((step, float(losses[:, size - 1 :].mean() / np.log(2))))
+    curve = []
+    for point in points:
+        curve.append((point.step, float(point.losses[:, size - 1 :].mean() / np.log(2))))
         if curve[-1][1] < settings.solved:
             break
     steps, loss = curve[-1]
+    seconds = round(point.seconds, 2)
     learned = density(matrix if direction == "forward" else inverted)
-    return Run(
-        size, weight, direction, seed, learned, loss, steps, loss < settings.solved, curve, round(seconds, 2)
-    )
+    return Run(size, weight, direction, seed, learned, loss, steps, loss < settings.solved, curve, seconds)
 
 
 def sweep(
@@ -353,7 +351,7 @@ def cells(runs: Sequence[Run]) -> list[Cell]:
     >>> round(cell.gap.value, 2), cell.forward_steps, cell.backward_steps
     (0.49, [100], [None])
     """
-    found = {}
+    found: dict[tuple[int, int], dict[Direction, list[Run]]] = {}
     for run in runs:
         found.setdefault((run.size, run.weight), {}).setdefault(run.direction, []).append(run)
     return [_cell(size, weight, **both) for (size, weight), both in found.items()]
@@ -397,7 +395,7 @@ def table(runs: Sequence[Run]) -> str:
     bits  ones/row  density A, inverse  loss forward  backward  gap                        steps to solve
        8         3      0.375    0.375        0.0100    0.5000  0.4900                     100 | not in 100
     """
-    head = "bits  ones/row  density A, inverse  loss forward  backward  gap                        steps to solve"
+    head = f"bits  ones/row  density A, inverse  loss forward  backward  {'gap':25}  steps to solve"
     limits = {run.size: max(each.steps for each in runs if each.size == run.size) for run in runs}
     return "\n".join([head, *(_line(cell, limits[cell.size]) for cell in cells(runs))])
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks for sequences of one length: every place has weights of its own.
 
-On such sequences they learn several times faster than a recurrent network or a transformer of the same cost, which
-must first learn to tell the places apart.
+On such sequences they learn several times faster than a recurrent network or a transformer of the same cost,
+which must first learn to tell the places apart.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class PlaceNetworks:
 class GivenNetwork:
     """One perceptron with two hidden layers, which predicts all symbols at once from the given ones.
 
-    No predicted symbol sees another: it is what `PlaceNetworks` are without the symbols between, at a fraction of
-    the cost.
+    No predicted symbol sees another: it is what `PlaceNetworks` are without the symbols between, at a
+    fraction of the cost.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why an arrow: `p1 x p2 = n` forward and `n = p1 x p2` backward, for all primes p1 <= p2 of fixed digits.
 
-A pair of primes and its product determine each other, so that by the chain rule both directions need the same number
-of bits at best: the logarithm of the number of pairs. Forward, what follows the factors is multiplication; backward,
-what follows the product is factoring. A network is trained on each, and the loss at every place is compared with the
-exact entropy there.
+A pair of primes and its product determine each other, so that by the chain rule both directions need the same
+number of bits at best: the logarithm of the number of pairs. Forward, what follows the factors is
+multiplication; backward, what follows the product is factoring. A network is trained on each, and the loss at
+every place is compared with the exact entropy there.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def primes(digits: int, base: int = 10) -> npt.NDArray[np.int64]:
         if is_prime[number]:
             is_prime[number * number :: number] = False
     found = np.flatnonzero(is_prime)
-    return found[found >= base ** (digits - 1)]
+    return found[np.searchsorted(found, base ** (digits - 1)) :]
 
 
 @dataclass(frozen=True)
@@ -344,25 +344,27 @@ def train_direction(
     """
     learned, held_out = language.split(seed)
     random = np.random.default_rng([seed, 1])
+
+    def draw(step: int) -> npt.NDArray[np.int64]:
+        return language.sentences(learned[random.integers(len(learned), size=settings.rows)], direction)
+
     test = np.concatenate([held_out, learned[: len(held_out)]])
     points = train_sequences(
-        lambda step: language.sentences(
-            learned[random.integers(len(learned), size=settings.rows)], direction
-        ),
+        draw,
         language.sentences(test, direction),
         language.vocab_size,
         _network(settings, seed),
         steps=settings.steps,
         every=settings.every,
     )
-    curve, known, seconds = [], [], 0.0
-    for step, losses, seconds in points:
-        bits = losses / math.log(2)
-        curve.append((step, bits[: len(held_out)].mean(axis=0).tolist()))
-        known = bits[len(held_out) :].mean(axis=0).tolist()
+    curve: list[tuple[int, list[float]]] = []
+    for point in points:
+        bits = point.losses / math.log(2)
         if advance is not None:
-            advance(f"{direction}, seed {seed}", min(step, settings.every))
-    return Run(direction, seed, curve[-1][1], known, curve, round(seconds, 2))
+            advance(f"{direction}, seed {seed}", point.step - (curve[-1][0] if curve else 0))
+        curve.append((point.step, bits[: len(held_out)].mean(axis=0).tolist()))
+    known = bits[len(held_out) :].mean(axis=0).tolist()
+    return Run(direction, seed, curve[-1][1], known, curve, round(point.seconds, 2))
 
 
 def _network(settings: Settings, seed: int) -> NetworkSettings:
@@ -492,7 +494,7 @@ def _summary(language: Language, direction: Direction, losses: npt.NDArray[np.fl
     )
 
 
-def excess_gap(language: Language, runs: Sequence[Run]) -> Interval:
+def excess_gap(runs: Sequence[Run]) -> Interval:
     """Return by how many bits a sentence costs more backward than forward, paired by seed."""
     totals = {(run.seed, run.direction): sum(run.losses) for run in runs}
     return mean_interval(
@@ -512,9 +514,7 @@ def table(language: Language, runs: Sequence[Run]) -> str:
             f"{summary.direction}: {_in_words(summary.excess)} bits above the entropy of {entropy:.2f}; "
             f"found {_in_words(summary.found)} of the {entropy:.2f} bits that the other side tells"
         )
-    return "\n".join(
-        [*lines, f"backward costs {_in_words(excess_gap(language, runs))} bits more than forward"]
-    )
+    return "\n".join([*lines, f"backward costs {_in_words(excess_gap(runs))} bits more than forward"])
 
 
 def _in_words(interval: Interval) -> str:
@@ -539,7 +539,7 @@ def draw_picture(language: Language, runs: Sequence[Run], path: str | os.PathLik
         for summary, color, place in zip(summarize(language, runs), COLORS, axes, strict=False):
             _draw_places(place, summary, color)
         axes[0].set_ylabel("bits")
-        axes[0].legend(fontsize=8)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         entropy = Entropies.of(language, "forward").exact.sum()
         for run in runs:
             steps, losses = zip(*run.curve, strict=True)
@@ -567,7 +567,7 @@ def _draw_places(axes: Any, summary: Summary, color: str) -> None:
         places + 0.45,
         color="black",
         linestyles="dotted",
-        label="without the other side",
+        label="entropy without the other side",
     )
     axes.set_xticks(places, summary.parts, fontsize=7)
     axes.set_title(summary.direction)
@@ -583,7 +583,7 @@ def add_commands(commands: Any) -> None:
         "primes",
         _run,
         summary="learn to multiply primes, and not to factor",
-        description="Train networks on p1 x p2 = n and on n = p1 x p2, and compare losses with exact entropies.",
+        description="Train networks on p1 x p2 = n and on n = p1 x p2; compare losses with exact entropies.",
     )
     parser.add_argument("--full", action="store_true", help="three seeds: the figures of the docs")
     parser.add_argument("--seeds", type=positive, metavar="N", help="how many (default 1, with --full 3)")
@@ -650,7 +650,7 @@ def _told(language: Language, settings: Settings, runs: Sequence[Run], seconds: 
         "seeds": sorted({run.seed for run in runs}),
         "seconds": {"training": sum(run.seconds for run in runs), "command": seconds},
         "summaries": [_plain(summary._asdict()) for summary in summarize(language, runs)],
-        "gap": _plain(excess_gap(language, runs)),
+        "gap": _plain(excess_gap(runs)),
         "runs": [run._asdict() for run in runs],
     }
 
