@@ -47,7 +47,7 @@ def test_rank_of_the_transpose(matrix):
 @given(st.integers(1, 70), st.integers(0, 2**32 - 1))
 def test_an_inverse_is_one_on_both_sides(size, seed):
     random = np.random.default_rng(seed)
-    # A product of triangular matrices with ones on the diagonal is invertible, and is neither sparse nor special.
+    # A product of triangular matrices with ones on the diagonal is invertible, and not sparse.
     dense = random.integers(0, 2, (2, size, size), dtype=np.uint8)
     lower, upper = np.tril(dense[0], -1), np.triu(dense[1], 1)
     identity = np.eye(size, dtype=np.uint8)

@@ -56,7 +56,10 @@ class NetworkSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.architecture == "transformer" and (self.heads < 1 or self.width % self.heads):
+        for name in ("layers", "heads"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.architecture == "transformer" and self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads ({self.heads}), got {self.width}")
 
 

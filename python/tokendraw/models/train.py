@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +102,7 @@ class Settings:
         return max(1, round(self.tokens / (self.lanes * self.window)))
 
 
-def read_documents(path: str | Path) -> list[str]:
+def read_documents(path: str | os.PathLike[str]) -> list[str]:
     """Return the documents of a UTF-8 text file, which empty lines separate.
 
     Parameters
@@ -113,8 +114,19 @@ def read_documents(path: str | Path) -> list[str]:
     -------
     list of str
         The documents, without the line ends around them.
+
+    Raises
+    ------
+    ValueError
+        If the file is not UTF-8, for example because it ends in the middle of a character.
     """
-    blocks = Path(path).read_text(encoding="utf-8").split("\n\n")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        wrong, place = error.object[error.start : error.end], error.start
+        cut = " at its end" if error.end == len(error.object) else ""
+        raise ValueError(f"{path} must be UTF-8, got {wrong!r} at byte {place}{cut}") from None
+    blocks = text.split("\n\n")
     return [block.strip("\n") for block in blocks if block.strip()]
 
 
@@ -195,7 +207,9 @@ def _token_bits(scores: npt.NDArray[np.float32], targets: npt.NDArray[np.int64])
     return np.where(targets < 0, 0.0, -logprobs / math.log(2))
 
 
-def batches(documents: Sequence[Sequence[int]], settings: Settings) -> Iterator[npt.NDArray[np.int64]]:
+def batches(
+    documents: Sequence[Sequence[int] | npt.NDArray[np.int64]], settings: Settings
+) -> Iterator[npt.NDArray[np.int64]]:
     """Yield arrays [window + 1, lanes] without end; each goes on where the last one stopped.
 
     Every epoch shuffles the documents, joins them with separators and cuts the result into lanes. The last
