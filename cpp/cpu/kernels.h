@@ -83,6 +83,16 @@ struct Kernels {
   /// out[i] = weight * factors[tile] where kept; 0 elsewhere.
   void (*write_probs)(const RowView& row, const Scale& scale, const TileSummary* summaries, Cutoff cutoff,
                       const double* factors, float* out);
+
+  /// probs[i] = weight * factor of the kept tokens of one tile, 0 elsewhere. probs [kTile].
+  void (*tile_probs)(const RowView& row, std::int64_t tile, const WeightConstants& constants, Cutoff cutoff,
+                     double factor, double* probs);
+
+  /// p[i] = max(p[i] - q[i] * draft_scale, 0) * scale. p, q [count].
+  void (*take_residual)(const double* q, double draft_scale, double scale, int count, double* p);
+
+  /// lanes[lane] = the sum of values[line * kLanes + lane], in the order of lines. values [kTile], lanes [kLanes].
+  void (*prob_lanes)(const double* values, double* lanes);
 };
 
 }  // namespace tokendraw::cpu

@@ -28,6 +28,7 @@ class Probabilities {
   RowStatus status() const { return kept_.status(); }
   std::int64_t tiles() { return kept_.row().tiles(); }
   Workspace& work() { return kept_.row().work; }
+  const Kernels& kernels() { return kept_.row().kernels; }
 
   double of_token(std::int32_t token) {
     const Row& row = kept_.row();
@@ -44,16 +45,7 @@ class Probabilities {
   bool of_tile(std::int64_t tile, double* probs) {
     const Row& row = kept_.row();
     if (row.work.summaries[tile].max < cutoff_.score) return false;
-    float weights[kTile];
-    row.kernels.tile_scores(row.view(), tile, row.work.tile);
-    row.kernels.weights(row.work.tile, kTile, row.constants_of(tile), weights);
-    const double factor = this->factor(tile);
-    const std::int64_t last = std::min<std::int64_t>(cutoff_.token - tile * kTile, kTile);
-    for (int i = 0; i < kTile; ++i) {
-      const float score = row.work.tile[i];
-      const bool kept = (score > cutoff_.score) | ((score == cutoff_.score) & (i <= last));
-      probs[i] = kept ? static_cast<double>(weights[i]) * factor : 0.0;
-    }
+    row.kernels.tile_probs(row.view(), tile, row.constants_of(tile), cutoff_, factor(tile), probs);
     return true;
   }
 
@@ -64,23 +56,6 @@ class Probabilities {
   Cutoff cutoff_ = kKeepFinite;
   double mass_ = 0.0;
 };
-
-/// Lane i is the sum of the tokens i, i + 32, ... of a tile.
-void sum_lanes(const double* values, double* lanes) {
-  std::fill(lanes, lanes + kLanes, 0.0);
-  for (int line = 0; line < kLinesPerTile; ++line) {
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += values[line * kLanes + lane];
-  }
-}
-
-double sum_of_tile(const double* values) {
-  double lanes[kLanes];
-  sum_lanes(values, lanes);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
-}
 
 /// One position: the target's probabilities p, and what the drafts rejected so far have left of them. With q what the
 /// next draft was drawn from, its rejection makes of p the residual max(p - q, 0), normalised. Without replacement q
@@ -117,7 +92,7 @@ class Position {
     double q[kTile];
     left_of_tile(tile, p, q);
     double lanes[kLanes];
-    sum_lanes(p, lanes);
+    target_.kernels().prob_lanes(p, lanes);
     const int lane = pick(lanes, kLanes, level(1));
     double of_lane[kLinesPerTile];
     for (int line = 0; line < kLinesPerTile; ++line) of_lane[line] = p[line * kLanes + lane];
@@ -148,6 +123,15 @@ class Position {
     return left;
   }
 
+  double sum_of_tile(const double* probs) {
+    double lanes[kLanes];
+    target_.kernels().prob_lanes(probs, lanes);
+    for (int half = kLanes / 2; half > 0; half /= 2) {
+      for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+  }
+
   /// p, q [kTile], of use where the row keeps tokens of the tile.
   Held left_of_tile(std::int64_t tile, double* p, double* q) {
     Held held{target_.of_tile(tile, p), false};
@@ -160,14 +144,14 @@ class Position {
   }
 
   /// What the rejections make of the probabilities p and q of the tokens first .. first + count.
-  void reject_all(std::int64_t first, int count, double* p, double* q) const {
+  void reject_all(std::int64_t first, int count, double* p, double* q) {
     for (std::int64_t i = 0; i < count_; ++i) {
       const Rejection& rejection = rejections_[i];
       const std::int64_t place = rejection.token - first;
       const bool is_here = place >= 0 && place < count;
       const double scale = rejection.residual_scale;
       if (scale > 0.0 && draft_) {
-        for (int j = 0; j < count; ++j) p[j] = std::max(p[j] - q[j] * rejection.draft_scale, 0.0) * scale;
+        target_.kernels().take_residual(q, rejection.draft_scale, scale, count, p);
       } else if (scale > 0.0) {
         if (is_here) p[place] = 0.0;
         for (int j = 0; j < count; ++j) p[j] *= scale;

@@ -248,6 +248,25 @@ void check_near_max(const Kernels& kernels, const RowView& row, const TileSummar
   }
 }
 
+/// A tile as probabilities, what a distribution that is its mirror image leaves of it, and the lanes of that.
+void note_residual(const Kernels& kernels, const RowView& row, std::int64_t tile, const WeightConstants& constants,
+                   Cutoff cutoff, Answers& answers) {
+  Guarded<double> p(kTile);
+  Guarded<double> q(kTile);
+  Guarded<double> lanes(kLanes);
+  kernels.tile_probs(row, tile, constants, cutoff, 1.0 / 3.0, p.data());
+  answers.note("tile_probs", p.data(), kTile);
+  std::reverse_copy(p.data(), p.data() + kTile, q.data());
+  for (const int count : {1, kTile}) {
+    std::vector<double> expected(p.data(), p.data() + count);
+    for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = std::max(expected[i] - q[i] * 0.75, 0.0) * 1.5;
+    kernels.take_residual(q.data(), 0.75, 1.5, count, p.data());
+    CHECK(std::equal(expected.begin(), expected.end(), p.data()));
+  }
+  kernels.prob_lanes(p.data(), lanes.data());
+  answers.note("prob_lanes", lanes.data(), kLanes);
+}
+
 Answers ask(const Kernels& kernels, const Question& question) {
   const auto& [row, temperature, cutoff, floor, ceiling] = question;
   const auto tiles = static_cast<std::size_t>(cpu::count_tiles(row.vocab));
@@ -316,6 +335,7 @@ Answers ask(const Kernels& kernels, const Question& question) {
     const Cutoff inside{cutoff.score, cutoff.token - static_cast<std::int64_t>(begin)};
     kernels.lane_sums(tile_scores.data(), kTile, constants, inside, lanes.data());
     answers.note("lane_sums", lanes.data(), kLanes);
+    note_residual(kernels, row, static_cast<std::int64_t>(tile), constants, cutoff, answers);
   }
   answers.scores.assign(scores.data(), scores.data() + vocab);
   answers.at_least = kernels.count_at_least(scores.data(), row.vocab, floor);

@@ -7,12 +7,16 @@ and ends (its reversal from the last symbol, Nagasawa 1964). Both directions giv
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from tokendraw import reference
 
 __all__ = ["MarkovModel", "MarkovSource", "SymbolTokenizer"]
 
@@ -32,8 +36,8 @@ class MarkovSource:
         the same from symbol to symbol.
     end : float or array_like [n], optional
         The probability that the sequence ends after symbol i. Without it, sequences have no end.
-    symbols : str, optional
-        One character per symbol, so that text can be read and written.
+    symbols : str or sequence of str, optional
+        The text of each symbol: one character each, or words. With it text can be read and written.
     right_to_left : bool, default False
         Whether sequences run from the last symbol of the text to the first, as those of a reversal do.
 
@@ -57,7 +61,7 @@ class MarkovSource:
         start: npt.ArrayLike | None = None,
         *,
         end: npt.ArrayLike | None = None,
-        symbols: str | None = None,
+        symbols: str | Sequence[str] | None = None,
         right_to_left: bool = False,
     ) -> None:
         count = len(np.asarray(transition))
@@ -68,7 +72,44 @@ class MarkovSource:
         self.start = _probabilities("start", start, (count,))
         self.tokenizer = None if symbols is None else SymbolTokenizer(symbols, right_to_left=right_to_left)
         if symbols is not None and len(symbols) != count:
-            raise ValueError(f"symbols must be {count} characters, got {len(symbols)}")
+            raise ValueError(f"symbols must be {count} texts, got {len(symbols)}")
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Mapping[str, float]]) -> MarkovSource:
+        """Return the source in which each symbol is followed by what a table says.
+
+        Parameters
+        ----------
+        table : mapping
+            For each symbol the symbols that may follow and their probabilities. The empty text stands for
+            what is before the first symbol and after the last one. A symbol without a row is the last one.
+
+        Returns
+        -------
+        MarkovSource
+            Its symbols in the order in which the table names them, those with rows first.
+
+        Examples
+        --------
+        >>> echo = MarkovSource.from_table({"": {"ho": 1.0}, "ho": {"ho": 0.75, "!": 0.25}})
+        >>> echo.tokenizer.symbols, echo.mean_length
+        (('ho', '!'), 5.0)
+        """
+        followers = itertools.chain.from_iterable(table.values())
+        symbols = [symbol for symbol in dict.fromkeys([*table, *followers]) if symbol]
+        rows = [table.get(symbol, {"": 1.0}) for symbol in symbols]
+        full = _probabilities(
+            "rows",
+            [[row.get(symbol, 0.0) for symbol in [*symbols, ""]] for row in rows],
+            (len(symbols), len(symbols) + 1),
+        )
+        first = table.get("")
+        return cls(
+            _rows_of(full[:, :-1]),
+            None if first is None else [first.get(symbol, 0.0) for symbol in symbols],
+            end=full[:, -1] if full[:, -1].any() else None,
+            symbols=symbols,
+        )
 
     @property
     def going_on(self) -> Floats:
@@ -240,6 +281,40 @@ class MarkovSource:
             sequence.append(symbol)
         return np.array(sequence, dtype=np.int64)
 
+    def sampled(self, **filters: Any) -> MarkovSource:
+        """Return the source that is drawn from when this one's model is sampled with filters.
+
+        Parameters
+        ----------
+        **filters
+            `temperature`, `top_k`, `top_p` and all others of `tokendraw.softmax`, here in float64.
+
+        Returns
+        -------
+        MarkovSource
+            A source without end starts with the probabilities that stay the same.
+
+        Examples
+        --------
+        >>> source = MarkovSource([[0.75, 0.25], [0.5, 0.5]])
+        >>> source.sampled(temperature=0.5).transition.round(4).tolist()
+        [[0.9, 0.1], [0.5, 0.5]]
+        """
+        count = len(self.start)
+        drawn = reference.softmax(_logs(self._table()), **filters)
+        transition, ends = _rows_of(drawn[:-1, :count]), drawn[:-1, count:]
+        symbols = None if self.tokenizer is None else self.tokenizer.symbols
+        right_to_left = self.tokenizer is not None and self.tokenizer.right_to_left
+        if self.end is None:
+            return MarkovSource(transition, symbols=symbols, right_to_left=right_to_left)
+        return MarkovSource(
+            transition,
+            drawn[-1, :count] / drawn[-1, :count].sum(),
+            end=ends[:, 0],
+            symbols=symbols,
+            right_to_left=right_to_left,
+        )
+
     def model(self) -> MarkovModel:
         """Return the exact model of the source.
 
@@ -265,26 +340,32 @@ class MarkovSource:
 
 
 class SymbolTokenizer:
-    """One token per character.
+    """One token per symbol: per character, or per word of a known list.
 
     Parameters
     ----------
-    symbols : str
-        The characters in the order of their ids; the id after the last one has no text.
+    symbols : str or sequence of str
+        The symbols in the order of their ids; the id after the last one has no text. Text is cut from the
+        left, each time into the longest symbol that fits.
     right_to_left : bool, default False
-        Whether the last character of a text comes first.
+        Whether the last symbol of a text comes first.
 
     Examples
     --------
     >>> SymbolTokenizer("abc").encode("cab")
     [2, 0, 1]
+    >>> SymbolTokenizer(["we", " see", " seeds"]).encode("we see seeds")
+    [0, 1, 2]
     """
 
-    def __init__(self, symbols: str, *, right_to_left: bool = False) -> None:
-        if len(set(symbols)) != len(symbols):
-            raise ValueError(f"symbols must be different characters, got {symbols!r}")
-        self.symbols = symbols
+    def __init__(self, symbols: str | Sequence[str], *, right_to_left: bool = False) -> None:
+        self.symbols = symbols if isinstance(symbols, str) else tuple(symbols)
         self.right_to_left = right_to_left
+        self._ids = {symbol: token for token, symbol in enumerate(self.symbols)}
+        if len(self._ids) != len(self.symbols) or "" in self._ids:
+            raise ValueError(f"symbols must be different texts, none empty, got {symbols!r}")
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text.
@@ -292,24 +373,27 @@ class SymbolTokenizer:
         Raises
         ------
         ValueError
-            If a character is no symbol.
+            If a part of it is no symbol.
         """
-        for place, character in enumerate(text):
-            if character not in self.symbols:
-                raise ValueError(f"characters must be in {self.symbols!r}, got {character!r} (place {place})")
-        ids = [self.symbols.index(character) for character in text]
+        ids, place = [], 0
+        while place < len(text):
+            found = self._pattern.match(text, place)
+            if found is None:
+                raise ValueError(f"text must consist of symbols, got {text[place]!r} (place {place})")
+            ids.append(self._ids[found.group()])
+            place = found.end()
         return ids[::-1] if self.right_to_left else ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids."""
-        characters = [self.token_bytes(token).decode() for token in ids]
-        return "".join(reversed(characters) if self.right_to_left else characters)
+        texts = [self.token_bytes(token).decode() for token in ids]
+        return "".join(reversed(texts) if self.right_to_left else texts)
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes of one id; none for the id after the last symbol."""
         if not 0 <= token <= len(self.symbols):
             raise ValueError(f"token ids must be in [0, {len(self.symbols)}], got {token}")
-        return self.symbols[token : token + 1].encode()
+        return "".join(self.symbols[token : token + 1]).encode()
 
 
 class MarkovModel:
