@@ -13,6 +13,7 @@ from tokendraw.lab.binary_algebra import (
     density,
     inverse,
     invertible_fraction,
+    lightest_sums,
     multiply,
     rank,
     sparse_invertible,
@@ -113,6 +114,19 @@ def test_the_inverse_of_a_sparse_matrix_is_dense():
     assert 0.35 < min(densities) <= max(densities) < 0.65
 
 
+@given(matrices(st.integers(1, 5), st.integers(1, 5)))
+def test_lightest_sums_are_those_of_all_subsets(matrix):
+    """A bit of y is a sum of known bits if that holds for every x."""
+    rows, columns = matrix.shape
+    xs = np.array(list(itertools.product((0, 1), repeat=columns)), dtype=np.uint8)
+    ys = multiply(xs, matrix.T)
+    for place in range(rows):
+        known = np.concatenate([xs, ys[:, :place]], axis=1)
+        subsets = np.array(list(itertools.product((0, 1), repeat=columns + place)), dtype=np.uint8)
+        equal = (multiply(known, subsets.T) == ys[:, [place]]).all(axis=0)
+        assert lightest_sums(matrix)[place] == subsets[equal].sum(axis=1).min()
+
+
 def test_every_sparse_matrix_is_drawn():
     """There are 6 permutations of size 3, each as likely as another."""
     random = np.random.default_rng(0)
@@ -131,6 +145,7 @@ def test_every_sparse_matrix_is_drawn():
         (lambda: inverse([[1, 1], [1, 1]]), "matrix must be invertible, got rank 1 of 2"),
         (lambda: multiply([[0.5]], [[1]]), "left must hold 0 and 1, got 0.5"),
         (lambda: density(np.zeros((0, 3))), r"matrix must not be empty, got shape \(0, 3\)"),
+        (lambda: lightest_sums(np.zeros((21, 3))), r"at most 20 rows and 64 columns, got shape \(21, 3\)"),
         (lambda: sparse_invertible(0, 1, np.random.default_rng()), "size must be at least 1, got 0"),
         (
             lambda: sparse_invertible(7, 2, np.random.default_rng()),

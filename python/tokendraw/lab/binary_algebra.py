@@ -17,6 +17,7 @@ __all__ = [
     "density",
     "inverse",
     "invertible_fraction",
+    "lightest_sums",
     "multiply",
     "rank",
     "sparse_invertible",
@@ -25,6 +26,8 @@ __all__ = [
 Matrix: TypeAlias = npt.NDArray[np.uint8]
 
 _ATTEMPTS = 10_000
+
+_MOST_ROWS = 20  # of which all sums are enumerated
 
 
 def multiply(left: npt.ArrayLike, right: npt.ArrayLike) -> Matrix:
@@ -151,6 +154,50 @@ def invertible_fraction(size: int) -> float:
     (0.375, 0.2888)
     """
     return float(np.prod(1.0 - 0.5 ** np.arange(1, size + 1)))
+
+
+def lightest_sums(matrix: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return for each bit of y = A x the fewest bits that sum to it, among those of x and the bits of y before it.
+
+    A row of A says that a bit of y is a sum of as many bits of x as the row has ones. Who also knows the bits
+    before may find a shorter sum. All sums of rows are enumerated.
+
+    Parameters
+    ----------
+    matrix : array-like of 0 and 1, [rows, columns]
+        A, of at most 20 rows and 64 columns.
+
+    Returns
+    -------
+    ndarray, int64 [rows]
+        Numbers of bits.
+
+    Examples
+    --------
+    Each row is the one before and one bit more, so that each bit of y is the one before plus one bit of x.
+
+    >>> lightest_sums([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]])
+    array([1, 2, 2, 2])
+    """
+    bits = _matrix(matrix)
+    rows, columns = bits.shape
+    if rows > _MOST_ROWS or columns > 64:
+        raise ValueError(f"matrix must have at most {_MOST_ROWS} rows and 64 columns, got shape {bits.shape}")
+    packed = bits.astype(np.uint64) @ (np.uint64(1) << np.arange(columns, dtype=np.uint64))
+    # All sums of the rows so far, and how many rows are in each.
+    sums, terms = np.zeros(1, dtype=np.uint64), np.zeros(1, dtype=np.int64)
+    fewest = np.empty(rows, dtype=np.int64)
+    for place, row in enumerate(packed):
+        with_row = sums ^ row
+        fewest[place] = (terms + _ones(with_row)).min()
+        sums, terms = np.concatenate([sums, with_row]), np.concatenate([terms, terms + 1])
+    return fewest
+
+
+def _ones(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Return how many bits of each number are set."""
+    counts: npt.NDArray[np.int64] = np.unpackbits(numbers.view(np.uint8)).reshape(-1, 64).sum(axis=1)
+    return counts.astype(np.int64)
 
 
 def sparse_invertible(size: int, weight: int, random: np.random.Generator) -> Matrix:

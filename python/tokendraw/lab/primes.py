@@ -278,9 +278,9 @@ class Settings:
 
     architecture: Literal["places", "gru", "transformer"] = "places"
     units: int = 128
-    rows: int = 128
-    steps: int = 2000
-    every: int = 200
+    rows: int = 64
+    steps: int = 1500
+    every: int = 250
     learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
