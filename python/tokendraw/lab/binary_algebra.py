@@ -157,7 +157,7 @@ def invertible_fraction(size: int) -> float:
 
 
 def lightest_sums(matrix: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return for each bit of y = A x the fewest bits that sum to it, among those of x and the bits of y before it.
+    """Return for each bit of y = A x the fewest bits that sum to it, among those of x and earlier ones of y.
 
     A row of A says that a bit of y is a sum of as many bits of x as the row has ones. Who also knows the bits
     before may find a shorter sum. All sums of rows are enumerated.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -524,7 +523,6 @@ def _run(options: argparse.Namespace) -> None:
     }
     settings = Settings(architecture=options.architecture, steps=options.steps)
     sizes, weights, seeds = chosen["sizes"], chosen["weights"], range(chosen["seeds"])
-    begun = time.monotonic()
     with progress_bar(len(list(combinations(sizes, weights, seeds)))) as advance:
         runs = sweep(sizes, weights, seeds, settings, folder=options.folder, advance=advance)
     print(table(runs))
@@ -534,17 +532,17 @@ def _run(options: argparse.Namespace) -> None:
             print(f"{weight} per row: the gap grew by {grown} from the smallest to the largest size")
     print(f"{sum(run.seconds for run in runs):.0f} s of training", file=sys.stderr)
     if options.output:
-        results.save(options.output, "linear", _told(runs, settings, chosen, time.monotonic() - begun))
+        results.save(options.output, "linear", _told(runs, settings, chosen))
     if options.picture:
         draw_picture(runs, options.picture)
 
 
-def _told(runs: Sequence[Run], settings: Settings, chosen: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _told(runs: Sequence[Run], settings: Settings, chosen: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a sweep, ready for JSON."""
     return {
         "settings": asdict(settings) | chosen,
         "seeds": sorted({run.seed for run in runs}),
-        "seconds": {"training": sum(run.seconds for run in runs), "command": seconds},
+        "seconds": round(sum(run.seconds for run in runs), 1),
         "cells": [_plain(cell._asdict()) for cell in cells(runs)],
         "growth": {str(weight): _plain(growth(runs, weight)) for weight in chosen["weights"]},
         "runs": [run._asdict() for run in runs],

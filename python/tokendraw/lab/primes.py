@@ -13,7 +13,6 @@ import argparse
 import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -632,23 +631,22 @@ def _run(options: argparse.Namespace) -> None:
     language = Language((options.digits[0], options.digits[1]), options.base, not options.most_first)
     settings = Settings(architecture=options.architecture, steps=options.steps)
     seeds = range(options.seeds or (3 if options.full else 1))
-    begun = time.monotonic()
     with progress_bar(len(DIRECTIONS) * len(seeds) * settings.steps) as advance:
         runs = train_both(language, seeds, settings, folder=options.folder, advance=advance)
     print(table(language, runs))
     print(f"{sum(run.seconds for run in runs):.0f} s of training", file=sys.stderr)
     if options.output:
-        results.save(options.output, "primes", _told(language, settings, runs, time.monotonic() - begun))
+        results.save(options.output, "primes", _told(language, settings, runs))
     if options.picture:
         draw_picture(language, runs, options.picture)
 
 
-def _told(language: Language, settings: Settings, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+def _told(language: Language, settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "language": _plain(asdict(language)),
         "settings": asdict(settings),
         "seeds": sorted({run.seed for run in runs}),
-        "seconds": {"training": sum(run.seconds for run in runs), "command": seconds},
+        "seconds": round(sum(run.seconds for run in runs), 1),
         "summaries": [_plain(summary._asdict()) for summary in summarize(language, runs)],
         "gap": _plain(excess_gap(runs)),
         "runs": [run._asdict() for run in runs],
