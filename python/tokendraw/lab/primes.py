@@ -278,7 +278,7 @@ class Settings:
     architecture: Literal["places", "gru", "transformer"] = "places"
     units: int = 128
     rows: int = 64
-    steps: int = 1500
+    steps: int = 750
     every: int = 250
     learning_rate: float = 3e-3
 
@@ -412,10 +412,15 @@ def train_both(
             digits = "x".join(map(str, language.digits))
             name = f"{digits} base {language.base} seed {seed} {direction}"
 
-            def make(direction: Direction = direction, seed: int = seed) -> dict[str, Any]:
-                return train_direction(language, direction, seed, settings, advance)._asdict()
+            made: list[Run] = []
+
+            def make(direction: Direction = direction, seed: int = seed, made: list[Run] = made) -> Any:
+                made.append(train_direction(language, direction, seed, settings, advance))
+                return made[0]._asdict()
 
             runs.append(Run(**kept_run(folder, "primes", name, told, make)))
+            if advance is not None and not made:
+                advance(f"{direction}, seed {seed}", settings.steps)
     return runs
 
 
