@@ -115,8 +115,8 @@ class Language:
     '190=7x31'
     """
 
-    digits: tuple[int, int] = (2, 6)
-    base: int = 6
+    digits: tuple[int, int] = (2, 7)
+    base: int = 4
     least_first: bool = True
 
     def __post_init__(self) -> None:
@@ -280,7 +280,7 @@ class Settings:
     rows: int = 64
     steps: int = 750
     every: int = 250
-    learning_rate: float = 3e-3
+    learning_rate: float = 8e-3
 
     def __post_init__(self) -> None:
         for name in ("units", "rows", "steps", "every", "learning_rate"):
