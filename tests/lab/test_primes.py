@@ -62,7 +62,7 @@ def test_a_sentence_can_be_read_and_is_true(language, direction):
 
 
 def test_pairs_are_in_order_and_each_is_there_once():
-    pairs = Language((2, 2)).pairs().tolist()
+    pairs = Language((2, 2), base=6).pairs().tolist()
     small = primes(2, 6).tolist()
     assert sorted(pairs) == [list(pair) for pair in itertools.combinations_with_replacement(small, 2)]
 
