@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from tokendraw.lab import arrow, linear, primes
+from tokendraw.lab import arrow, game_command, linear, primes
 
 __all__ = ["add_commands"]
 
-EXPERIMENTS: Iterable[ModuleType] = (arrow, primes, linear)
+EXPERIMENTS: Iterable[ModuleType] = (arrow, primes, linear, game_command)
 """In the order in which the help lists them."""
 
 
