@@ -147,7 +147,7 @@ def language(size: int, weight: int, seed: int) -> tuple[Matrix, Matrix]:
     --------
     >>> matrix, inverse = language(16, 3, seed=0)
     >>> density(matrix), density(inverse)
-    (0.1875, 0.5546875)
+    (0.1875, 0.5)
     """
     matrix = sparse_invertible(size, weight, np.random.default_rng([seed, size, weight]))
     return matrix, inverse(matrix)
