@@ -145,7 +145,7 @@ def test_every_sparse_matrix_is_drawn():
         (lambda: inverse([[1, 1], [1, 1]]), "matrix must be invertible, got rank 1 of 2"),
         (lambda: multiply([[0.5]], [[1]]), "left must hold 0 and 1, got 0.5"),
         (lambda: density(np.zeros((0, 3))), r"matrix must not be empty, got shape \(0, 3\)"),
-        (lambda: lightest_sums(np.zeros((21, 3))), r"at most 20 rows and 64 columns, got \(21, 3\)"),
+        (lambda: lightest_sums(np.zeros((21, 3))), r"at most 20 rows and 64 columns, got shape \(21, 3\)"),
         (lambda: sparse_invertible(0, 1, np.random.default_rng()), "size must be at least 1, got 0"),
         (
             lambda: sparse_invertible(7, 2, np.random.default_rng()),

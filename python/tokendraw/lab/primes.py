@@ -123,9 +123,7 @@ class Language:
         if not 2 <= self.base <= 36:
             raise ValueError(f"base must be in [2, 36], got {self.base}")
         if min(self.digits) < 1 or self.digits[0] > self.digits[1]:
-            raise ValueError(
-                f"digits must be at least 1, and those of p1 at most those of p2, got {self.digits}"
-            )
+            raise ValueError(f"digits of p1 must be at least 1 and at most those of p2, got {self.digits}")
 
     @property
     def vocab_size(self) -> int:
@@ -187,7 +185,7 @@ class Language:
         held_out = min(_MOST_HELD_OUT, len(pairs) // 10)
         if held_out < 1:
             raise ValueError(
-                f"digits must give at least 10 pairs of primes, got {len(pairs)} for {self.digits}"
+                f"digits must give 10 pairs of primes or more, got {len(pairs)} for {self.digits}"
             )
         shuffled = np.random.default_rng([seed, 0]).permutation(pairs)
         return shuffled[held_out:], shuffled[:held_out]
