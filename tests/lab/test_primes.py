@@ -173,15 +173,14 @@ def test_a_network_learns_to_copy_what_the_grammar_tells(architecture):
 
 
 @pytest.mark.slow
-def test_multiplication_by_a_digit_is_learned():
-    """Three-digit primes times 2, 3, 5 or 7: held-out products become predictable."""
+def test_multiplication_is_learned():
+    """Most of the held-out products becomes predictable from their factors."""
     pytest.importorskip("torch", reason="torch is not installed")
-    language = Language((1, 3), base=10)
-    run = module.train_direction(language, "forward", 0, Settings(steps=600, every=600))
-    [summary, _] = summarize(language, [run, run._replace(direction="backward")])
+    run = module.train_direction(Language(), "forward", 0, Settings(steps=400, every=400))
+    [summary, _] = summarize(Language(), [run, run._replace(direction="backward")])
     exact, blind, loss = summary.of_part("n")
     assert exact == pytest.approx(0)
-    assert loss < 0.35 * blind
+    assert loss < 0.4 * blind
 
 
 def test_the_command_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch):
