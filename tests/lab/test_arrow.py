@@ -256,6 +256,24 @@ class TestCommand:
         assert "| first | gru | 2 |" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
+        ("options", "architectures", "seeds"),
+        [
+            ([], ["gru"], 1),
+            (["--full"], ["gru", "transformer"], 3),
+            (["--full", "--seeds", "2", "--architecture", "transformer"], ["transformer"], 2),
+        ],
+    )
+    def test_what_is_trained(self, options, architectures, seeds, tmp_path, monkeypatch):
+        planned = []
+        monkeypatch.setattr(arrow, "train", lambda runs, folder, jobs: planned.extend(runs) or [])
+        monkeypatch.setattr(arrow_report, "report", lambda folder: None)
+        file = write(tmp_path / "a.txt", texts())
+        assert cli.main(["arrow", "train", str(file), *options]) == 0
+        expected = arrow.plan([arrow.read_corpus(file)], architectures, seeds)
+        assert [(run.name, run.settings) for run in planned] == [(run.name, run.settings) for run in expected]
+        assert len(planned) == 2 * len(architectures) * seeds
+
+    @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             (["missing.txt"], "No such file"),

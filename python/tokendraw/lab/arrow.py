@@ -55,10 +55,10 @@ SETTINGS: dict[Architecture, NetworkSettings] = {
     "transformer": NetworkSettings(
         architecture="transformer",
         units=512,
-        tokens=1_500_000,
-        lanes=12,
+        tokens=1_000_000,
+        lanes=4,
         window=128,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
     ),
 }
 """Sizes that learn in some minutes on one core, for each architecture."""
@@ -493,7 +493,11 @@ def _add_train(parts: Any) -> None:
         help="gru (default) or transformer; may be given twice",
     )
     add("--seeds", type=positive, metavar="N", help="train with the seeds 1 to N (default 1; --full: 3)")
-    add("--full", action="store_true", help="three seeds and both architectures: about 10 minutes a pair")
+    add(
+        "--full",
+        action="store_true",
+        help="three seeds and both architectures: half an hour a text on two cores",
+    )
     add("--tokens", type=positive, metavar="N", help="learn from N tokens instead of the default number")
     add("--vocab-size", type=positive, default=1024, metavar="N", help="token ids (default 1024; 257: bytes)")
     add("--output", default="arrow", metavar="FOLDER", help="where runs are kept (default arrow)")

@@ -376,11 +376,13 @@ def picture(arrows: Sequence[Arrow], path: str | os.PathLike[str]) -> None:
     arrows = [arrow for arrow in arrows if len(arrow.pairs[0].tokens) > 1]
     if not arrows:
         return
+    reach = _reach(arrows)
     size = (1.2 + 2.6 * len(arrows), 4.6)
     with new_figure(2, len(arrows), size=size, sharex="col", squeeze=False) as (figure, axes):
         for losses, differences, arrow in zip(*axes, arrows, strict=True):
             _draw_losses(losses, arrow)
             _draw_differences(differences, arrow)
+            differences.set_ylim(-reach, reach)
             losses.set_title(f"{arrow.language}, {arrow.architecture}")
             differences.set_xlabel("tokens learned from (millions)")
         axes[0, 0].set_ylabel("bits per byte, held out")
@@ -409,9 +411,14 @@ def _draw_differences(axes: Any, arrow: Arrow) -> None:
         low, high = [each.low for each in intervals], [each.high for each in intervals]
         axes.fill_between(millions, low, high, color=COLORS[2], alpha=0.2, linewidth=0)
     axes.axhline(0, color="black", linewidth=0.8)
-    # The first tests differ a hundred times as much as the last ones, which are what the question is about.
-    reach = 2.5 * np.abs(differences[:, len(millions) // 2 :]).max()
-    axes.set_ylim(-reach, reach)
+
+
+def _reach(arrows: Sequence[Arrow]) -> float:
+    """Return a bound for the axes of differences; the first tests differ too much to be what is asked."""
+    late = [
+        np.abs(pair.differences[len(pair.tokens) // 2 :]).max() for arrow in arrows for pair in arrow.pairs
+    ]
+    return 2.5 * float(max(late)) or 1.0
 
 
 def _millions(arrow: Arrow) -> Floats:

@@ -11,7 +11,7 @@ from tokendraw.lab import arrow, game_command, linear, primes
 
 __all__ = ["add_commands"]
 
-EXPERIMENTS: Iterable[ModuleType] = (arrow, primes, linear, game_command)
+EXPERIMENTS: Iterable[ModuleType] = (game_command, arrow, primes, linear)
 """In the order in which the help lists them."""
 
 
