@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from tokendraw.lab import arrow, game_command, knowledge_command
+from tokendraw.lab import arrow, game_command, knowledge_command, linear, primes
 
 __all__ = ["add_commands"]
 
-EXPERIMENTS: Iterable[ModuleType] = (game_command, knowledge_command, arrow)
+EXPERIMENTS: Iterable[ModuleType] = (game_command, knowledge_command, arrow, primes, linear)
 """In the order in which the help lists them."""
 
 

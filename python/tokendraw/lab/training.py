@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks trained by torch, for experiments: the GRU of the embedded models and a transformer."""
+"""Small networks trained by torch, for experiments: the GRU of the embedded models and others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tokendraw.lab.places import GivenNetwork, PlaceNetworks
 from tokendraw.models.train import GruNetwork, Network, Settings, Trainer, import_torch
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "train_sequences",
 ]
 
-Architecture = Literal["gru", "transformer"]
+Architecture = Literal["gru", "transformer", "places", "given"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class NetworkSettings(Settings):
 
     Parameters
     ----------
-    architecture : {"gru", "transformer"}
+    architecture : {"gru", "transformer", "places", "given"}
         The network. A transformer has `width` as its width and `units` as that of its hidden layers, and
-        reads at most `window` tokens.
+        reads at most `window` tokens. "places" are `PlaceNetworks` and "given" a `GivenNetwork`, with hidden
+        layers of `units`; they read just `window` tokens.
     layers, heads : int
         Of a transformer.
+    given : int
+        Of "places" and "given": tokens at the start that are not predicted.
     **settings
         As `tokendraw.models.train.Settings` has them.
 
@@ -48,6 +52,7 @@ class NetworkSettings(Settings):
     architecture: Architecture = "gru"
     layers: int = 3
     heads: int = 4
+    given: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,6 +150,10 @@ def make_trainer(vocab_size: int, settings: NetworkSettings) -> Trainer[Network]
     def network() -> Network:
         if settings.architecture == "gru":
             return GruNetwork(vocab_size, settings)
+        if settings.architecture == "places":
+            return PlaceNetworks(vocab_size, settings)
+        if settings.architecture == "given":
+            return GivenNetwork(vocab_size, settings)
         return TransformerNetwork(vocab_size, settings)
 
     return Trainer(settings, network)
