@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <unordered_map>
 
 #include "clocks.h"
@@ -167,19 +168,32 @@ void begin_clocks(Block& block) {
 
 namespace {
 
-/// Fences before a meeting count for what its threads do after it: "all fence, all meet, one counts up".
+/// What the device-wide fences of all let others know; a fence for the block alone stays with who made it.
+Shared fenced_by(const std::vector<Thread*>& threads) {
+  std::vector<Shared> parts;
+  for (const Thread* thread : threads) {
+    const Shared& fenced = thread->clock.fenced;
+    if (fenced && !fenced->is_for_block) parts.push_back(fenced);
+  }
+  return merged(parts);
+}
+
+/// Fences and atomics on two sides of a meeting count: "all fence, all meet, one counts up", and the reverse.
 void share(const std::vector<Thread*>& threads) {
   if (!is_fenced) return;
-  std::vector<Shared> far, fenced;
-  for (Thread* thread : threads) {
+  std::vector<Shared> far, read;
+  for (const Thread* thread : threads) {
     far.push_back(thread->clock.far);
-    fenced.push_back(thread->clock.fenced);
+    read.insert(read.end(), thread->clock.read.begin(), thread->clock.read.end());
   }
   const Shared all_far = merged(far);
-  const Shared all_fenced = merged(fenced);
+  const Shared all_read = merged(read);
+  const Shared all_fenced = fenced_by(threads);
   for (Thread* thread : threads) {
     thread->clock.far = all_far;
-    thread->clock.fenced = all_fenced;
+    thread->clock.read.clear();
+    if (all_read) thread->clock.read.push_back(all_read);
+    if (all_fenced) thread->clock.fenced = all_fenced;
   }
 }
 
@@ -243,12 +257,8 @@ namespace {
 
 void fence_for(Thread& thread, bool is_for_block) {
   is_fenced = true;
-  std::vector<Shared> read;
-  for (const Shared& part : thread.clock.read) {
-    if (!part->is_for_block || part->block == thread.block->number) read.push_back(part);
-  }
+  if (!thread.clock.read.empty()) learn(thread, thread.clock.read);
   thread.clock.read.clear();
-  if (!read.empty()) learn(thread, read);
   const auto told = told_by(thread);
   told->is_for_block = is_for_block;
   told->block = thread.block->number;
@@ -536,14 +546,10 @@ void check(const Request& request) {
   check_other(request, thread);
 }
 
-void check_plain(const void* address, std::size_t bytes, Access access, const void* return_address, bool is_aligned) {
+void check_plain(const void* address, std::size_t bytes, Access access, const void* return_address) {
   if (current == nullptr) return;
   const auto place = static_cast<Place>(reinterpret_cast<std::uintptr_t>(return_address) & 0x7fffffffu);
   const Request request{address, bytes, access, place};
-  if (is_aligned && reinterpret_cast<std::uintptr_t>(address) % bytes != 0) {
-    request.fail("misaligned: " + request.text() + " at an address that is not a multiple of " +
-                 std::to_string(bytes));
-  }
   check(request);
 }
 
@@ -564,9 +570,12 @@ void check_atomic(const void* address, std::size_t bytes, AtomicKind kind, Site 
   if (kind == AtomicKind::kStoreRelease) is_fenced = true;
   if (!is_fenced) return;
   std::vector<Shared>& list = published[reinterpret_cast<std::uintptr_t>(address)];
+  const auto is_for_others = [&thread](const Shared& part) {
+    return part->is_for_block && part->block != thread.block->number;
+  };
   switch (kind) {
     case AtomicKind::kChange:
-      thread.clock.read.insert(thread.clock.read.end(), list.begin(), list.end());
+      std::remove_copy_if(list.begin(), list.end(), std::back_inserter(thread.clock.read), is_for_others);
       if (thread.clock.fenced) list.push_back(thread.clock.fenced);
       break;
     case AtomicKind::kLoadAcquire: learn(thread, list); break;
@@ -609,16 +618,16 @@ void __tsan_atomic_signal_fence(int) {}
 
 #define EMULATED_HOOKS(bytes)                                                                                      \
   void __tsan_read##bytes(void* address) {                                                                         \
-    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0), true);             \
+    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));             \
   }                                                                                                                \
   void __tsan_write##bytes(void* address) {                                                                        \
-    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0), true);            \
+    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0));            \
   }                                                                                                                \
   void __tsan_unaligned_read##bytes(void* address) {                                                               \
-    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0), false);            \
+    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));            \
   }                                                                                                                \
   void __tsan_unaligned_write##bytes(void* address) {                                                              \
-    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0), false);           \
+    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0));           \
   }
 EMULATED_HOOKS(1)
 EMULATED_HOOKS(2)
@@ -628,11 +637,23 @@ EMULATED_HOOKS(16)
 #undef EMULATED_HOOKS
 
 void __tsan_read_range(void* address, std::size_t bytes) {
-  emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0), false);
+  emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));
 }
 void __tsan_write_range(void* address, std::size_t bytes) {
-  emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0), false);
+  emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0));
 }
+/// What -fsanitize=alignment calls; the beginning of its data, as GCC and Clang lay it out.
+struct EmulatedTypeMismatch {
+  const char* file;
+  std::uint32_t line, column;
+  const void* type;
+  unsigned char log_alignment;
+};
+void __ubsan_handle_type_mismatch_v1(EmulatedTypeMismatch* where, std::uintptr_t address) {
+  if (emulated::current == nullptr || address == 0) return;
+  emulated::fail_misaligned(std::size_t{1} << where->log_alignment, {where->file, static_cast<int>(where->line)});
+}
+
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}

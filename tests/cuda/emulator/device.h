@@ -302,15 +302,23 @@ inline void named_barrier_sync(int id, int threads, EMULATED_HERE) { named_barri
 
 // ---- loads and stores with a hint for the caches, which are not emulated ----
 
-#define EMULATED_LOAD(name)       \
-  template <class T>              \
-  inline T name(const T* address) { \
-    return *address;              \
+namespace emulated {
+EMULATED_UNSEEN inline void check_alignment(const void* address, std::size_t alignment, Site site) {
+  if (reinterpret_cast<std::uintptr_t>(address) % alignment != 0) fail_misaligned(alignment, site);
+}
+}  // namespace emulated
+
+#define EMULATED_LOAD(name)                                           \
+  template <class T>                                                  \
+  inline T name(const T* address, EMULATED_HERE) {                    \
+    emulated::check_alignment(address, alignof(T), {file, line});     \
+    return *address;                                                  \
   }
-#define EMULATED_STORE(name)                                        \
-  template <class T>                                                \
-  inline void name(T* address, emulated::PlainType<T> value) {      \
-    *address = value;                                               \
+#define EMULATED_STORE(name)                                                   \
+  template <class T>                                                           \
+  inline void name(T* address, emulated::PlainType<T> value, EMULATED_HERE) {  \
+    emulated::check_alignment(address, alignof(T), {file, line});              \
+    *address = value;                                                          \
   }
 EMULATED_LOAD(__ldg)
 EMULATED_LOAD(__ldca)

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 
 #include "clocks.h"
@@ -52,23 +53,29 @@ const char* written_in_guard([[maybe_unused]] const char* address, [[maybe_unuse
   return nullptr;
 }
 
-/// By address; those freed stay until something else takes their place.
+/// By address.
 std::map<std::uintptr_t, Allocation>& allocations() {
-  static std::map<std::uintptr_t, Allocation> all;
-  return all;
+  static auto* all = new std::map<std::uintptr_t, Allocation>;
+  return *all;
 }
 
 std::uint64_t changes = 0;  // of that map, for who remembers a place in it
 
 std::size_t rounded(std::size_t bytes) { return (bytes + kGuard - 1) / kGuard * kGuard; }
 
-void forget_freed_in(const char* from, const char* to) {
-  auto& all = allocations();
-  for (auto it = all.begin(); it != all.end();) {
-    const char* begin = it->second.base;
-    const bool overlaps = begin < to && from < begin + it->second.bytes;
-    it = it->second.is_freed && overlaps ? all.erase(it) : std::next(it);
-  }
+/// What was freed is kept for a while, so that nothing else takes its place and its late users are seen.
+constexpr std::size_t kQuarantine = std::size_t{256} << 20;
+std::deque<std::uintptr_t> quarantine;
+std::size_t quarantined = 0;
+
+void leave_quarantine() {
+  const auto oldest = allocations().find(quarantine.front());
+  const Allocation& allocation = oldest->second;
+  EMULATED_ALLOW(allocation.raw, rounded(allocation.bytes) + 2 * kGuard);
+  quarantined -= allocation.bytes;
+  std::free(allocation.raw);
+  allocations().erase(oldest);
+  quarantine.pop_front();
 }
 
 const char* name_of(MemoryKind kind) {
@@ -95,7 +102,6 @@ void* allocate(std::size_t bytes, int device, MemoryKind kind) {
   made.number = ++count;
   made.cells = new_cells(bytes);
   ++changes;
-  forget_freed_in(raw, raw + total);
   set_guard(raw, kGuard);
   poison(made.base, bytes);
   set_guard(made.base + bytes, total - kGuard - bytes);
@@ -110,9 +116,12 @@ bool release(void* pointer) {
   Allocation& allocation = found->second;
   free_cells(allocation.cells, allocation.bytes);
   allocation.cells = nullptr;
-  EMULATED_ALLOW(allocation.raw, rounded(allocation.bytes) + 2 * kGuard);
-  std::free(allocation.raw);
+  poison(allocation.base, allocation.bytes);
+  EMULATED_FORBID(allocation.base, allocation.bytes);
   allocation.is_freed = true;
+  quarantine.push_back(found->first);
+  quarantined += allocation.bytes;
+  while (quarantined > kQuarantine) leave_quarantine();
   return true;
 }
 
@@ -266,6 +275,7 @@ const SharedVariable* variable_at(const SharedLayout& layout, std::size_t offset
 }
 
 void* shared_variable(const void* key, std::size_t bytes, std::size_t alignment) {
+  const Unwatched unwatched;
   SharedLayout& layout = layout_of(*running());
   char* base = current->block->shared->base;
   for (const SharedVariable& variable : layout.variables) {

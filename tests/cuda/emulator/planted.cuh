@@ -119,7 +119,12 @@ __global__ void read_past_row(const float* row, int n, unsigned* out) {
 
 __global__ void misaligned_row(const float* row, unsigned* out) {
   const float4* fours = reinterpret_cast<const float4*>(row + 1);
-  const float4 four = __ldcs(fours + threadIdx.x);
+  const float4 four = fours[threadIdx.x];
+  out[threadIdx.x] = four.x >= 0.0f ? threadIdx.x : 1000;
+}
+
+__global__ void misaligned_hint(const float* row, unsigned* out) {
+  const float4 four = __ldcs(reinterpret_cast<const float4*>(row + 1) + threadIdx.x);
   out[threadIdx.x] = four.x >= 0.0f ? threadIdx.x : 1000;
 }
 
@@ -166,7 +171,8 @@ __global__ void missing_cluster_barrier(unsigned* out) {
   TOKENDRAW_SHARED(part, unsigned);
   if (threadIdx.x == 0) part = cluster_rank();
   __syncthreads();
-  out[blockIdx.x] = *cluster_map(&part, (cluster_rank() + 1) % cluster_size());
+  const unsigned next = *cluster_map(&part, (cluster_rank() + 1) % cluster_size());
+  if (threadIdx.x == 0) out[blockIdx.x] = next;
   cluster_sync();
 }
 
@@ -175,7 +181,8 @@ __global__ void missing_last_cluster_barrier(unsigned* out) {
   TOKENDRAW_SHARED(part, unsigned);
   if (threadIdx.x == 0) part = cluster_rank();
   cluster_sync();
-  out[blockIdx.x] = *cluster_map(&part, (cluster_rank() + 1) % cluster_size());
+  const unsigned next = *cluster_map(&part, (cluster_rank() + 1) % cluster_size());
+  if (threadIdx.x == 0) out[blockIdx.x] = next;
 }
 
 __global__ void local_memory_of_another(unsigned* out) {

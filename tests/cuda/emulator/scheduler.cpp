@@ -41,17 +41,17 @@ namespace {
 Launch* launch = nullptr;  // one at a time: the runtime holds its lock
 constexpr unsigned kThreadsAtOnce = 4096;
 constexpr unsigned kClustersAtOnce = 4;
-constexpr std::uint64_t kPolls = 1 << 24;  // without anything else happening
+constexpr std::uint64_t kPolls = 1 << 22;  // without anything else happening
 
 /// Stacks outlive launches.
 std::vector<Fiber>& idle_fibers() {
-  static std::vector<Fiber> fibers;
-  return fibers;
+  static auto* fibers = new std::vector<Fiber>;
+  return *fibers;
 }
 
 std::vector<SharedMemory*>& idle_shared() {
-  static std::vector<SharedMemory*> memories;
-  return memories;
+  static auto* memories = new std::vector<SharedMemory*>;
+  return *memories;
 }
 
 SharedMemory* take_shared() {
@@ -293,7 +293,10 @@ void thread_main() {
   launch->call->call(launch->call->kernel, launch->call->parameters.get());
   bring(launch->end);
   Thread& me = *current;
-  end_thread(me);
+  {
+    const Unwatched unwatched;
+    end_thread(me);
+  }
   if (me.block->cluster->live == 0) {
     switch_to(me, launch->outside, nullptr, true);
   } else {
@@ -398,7 +401,12 @@ void fail_at(const std::string& message, const std::string& where) {
   __builtin_unreachable();
 }
 
+void fail_misaligned(std::size_t alignment, Site site) {
+  fail("misaligned: an address that is not a multiple of " + std::to_string(alignment), site);
+}
+
 void yield() {
+  const Unwatched unwatched;
   Thread& me = *current;
   if (++launch->polls > kPolls) fail("deadlock: threads only poll, and nobody else can run");
   // Behind everybody else: who polls lets those come first whom it waits for.
@@ -414,6 +422,7 @@ void may_yield() {
 }
 
 unsigned block_barrier(bool predicate, Site site) {
+  const Unwatched unwatched;
   Thread& me = *current;
   Block& block = *me.block;
   Barrier& barrier = block.barriers[0];
@@ -437,6 +446,7 @@ unsigned block_barrier(bool predicate, Site site) {
 }
 
 void named_barrier(int id, int threads, Site site) {
+  const Unwatched unwatched;
   Thread& me = *current;
   if (id < 1 || id >= kBarriers) fail("a named barrier is 1 to 15, got " + std::to_string(id), site);
   const auto expected = static_cast<unsigned>(threads);
@@ -459,6 +469,7 @@ void named_barrier(int id, int threads, Site site) {
 }
 
 void arrive_at_cluster(Site site) {
+  const Unwatched unwatched;
   Thread& me = *current;
   Cluster& cluster = *me.block->cluster;
   if (me.has_arrived) fail("a thread arrives twice at the barrier of its cluster without waiting for it", site);
@@ -470,6 +481,7 @@ void arrive_at_cluster(Site site) {
 }
 
 void wait_for_cluster(Site site) {
+  const Unwatched unwatched;
   Thread& me = *current;
   Cluster& cluster = *me.block->cluster;
   if (!me.has_arrived) fail("a thread waits for the barrier of its cluster without having arrived at it", site);
@@ -517,11 +529,11 @@ void check_mask(const Thread& me, Site site) {
   }
 }
 
-/// Lanes whose masks overlap must have come for the same thing.
+/// Two lanes that wait for each other must wait in the same place. (Only one for the other: that one may come later.)
 void check_company(const Thread& me, Site site) {
   for (std::uint32_t rest = me.warp->waiting; rest != 0; rest &= rest - 1) {
     const Thread& other = me.warp->first[lowest(rest)];
-    if ((other.mask & me.mask) == 0) continue;
+    if ((other.mask >> me.lane & 1u) == 0 || (me.mask >> other.lane & 1u) == 0) continue;
     const bool is_same_place = other.site.line == site.line && std::strcmp(other.site.file, site.file) == 0;
     if (other.mask == me.mask && other.collective == me.collective && is_same_place) return;
     fail(std::string("divergent warp: ") + name_of(other) + " waits in " + name_of(other.collective) + " (mask " +
@@ -529,6 +541,15 @@ void check_company(const Thread& me, Site site) {
              name_of(me.collective) + " (mask " + text_of_mask(me.mask) + ")",
          site);
   }
+}
+
+/// Has every lane of the mask come to this collective, and not to another one?
+bool is_complete(const Warp& warp, std::uint32_t mask) {
+  if ((warp.waiting & mask) != mask) return false;
+  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    if (warp.first[lowest(rest)].mask != mask) return false;
+  }
+  return true;
 }
 
 template <class T, class Combine>
@@ -580,6 +601,7 @@ void exchange(Warp& warp, std::uint32_t mask, Collective kind) {
 }  // namespace
 
 std::uint64_t collective(Collective kind, std::uint32_t mask, std::uint64_t value, unsigned source, Site site) {
+  const Unwatched unwatched;
   Thread& me = *current;
   Warp& warp = *me.warp;
   me.collective = kind;
@@ -599,7 +621,7 @@ std::uint64_t collective(Collective kind, std::uint32_t mask, std::uint64_t valu
   me.waits_in = name_of(kind);
   me.site = site;
   warp.waiting |= 1u << me.lane;
-  if ((warp.waiting & mask) == mask) {
+  if (is_complete(warp, mask)) {
     exchange(warp, mask, kind);
     if (kind == Collective::kSyncwarp) meet_warp(warp, mask);
     warp.waiting &= ~mask;

@@ -134,6 +134,7 @@ extern __thread Thread* current;  // null outside of a kernel
 
 /// Ends the launch. `message` says what is wrong; who, where and in which kernel is added.
 [[noreturn]] void fail(const std::string& message, Site site = {});
+[[noreturn]] void fail_misaligned(std::size_t alignment, Site site);
 [[noreturn]] void fail_at(const std::string& message, const std::string& where);
 
 /// Lets another thread run, if the schedule says so, or in any case.

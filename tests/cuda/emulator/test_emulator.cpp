@@ -45,6 +45,7 @@ class Array {
     CHECK_EQUAL(static_cast<int>(cudaMemcpy(copied.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost)), 0);
     return copied;
   }
+  T last() const { return values().back(); }
 
  private:
   T* data_ = nullptr;
@@ -114,8 +115,8 @@ TEST(the_last_block_adds_up_the_others) {
   const Array<unsigned> total(1);
   under_schedules([&] {
     launch(split_sum<128>, shape_of(9, 128), in.get(), 20000, partial.get(), counter.get(), total.get());
-    CHECK_EQUAL(total.values()[0], sum_of(values, 0, values.size()));
-    CHECK_EQUAL(counter.values()[0], 0u);
+    CHECK_EQUAL(total.last(), sum_of(values, 0, values.size()));
+    CHECK_EQUAL(counter.last(), 0u);
   });
 }
 
@@ -223,7 +224,7 @@ TEST(a_released_store_is_seen_by_who_acquires_it) {
   under_schedules([&] {
     cudaMemset(raised.get(), 0, 4);
     launch(flag, shape_of(1, 64), value.get(), raised.get(), result.get());
-    CHECK_EQUAL(result.values()[0], 42u);
+    CHECK_EQUAL(result.last(), 42u);
   });
 }
 
@@ -233,7 +234,7 @@ TEST(a_lock_holds_between_blocks) {
   under_schedules([&] {
     cudaMemset(count.get(), 0, 4);
     launch(locked_count, shape_of(20, 32), lock.get(), count.get());
-    CHECK_EQUAL(count.values()[0], 20u);
+    CHECK_EQUAL(count.last(), 20u);
   });
 }
 
@@ -244,7 +245,7 @@ TEST(fences_before_a_barrier_count_for_who_signals_after_it) {
   under_schedules([&] {
     cudaMemset(counter.get(), 0, 4);
     launch(fence_then_meet<64>, shape_of(5, 64), scratch.get(), counter.get(), total.get());
-    CHECK_EQUAL(total.values()[0], 320u);
+    CHECK_EQUAL(total.last(), 320u);
   });
 }
 
@@ -305,10 +306,10 @@ TEST(a_large_row_takes_a_fraction_of_a_second) {
   for (const std::uint64_t seed : {0u, 1u, 2u, 3u}) {
     emulated::set_schedule(seed);
     const double narrow = seconds_with(row_softmax_sum<256>, 256);
-    CHECK_EQUAL(top.values()[0], expected_top);
-    CHECK(std::fabs(sum.values()[0] / expected_sum - 1.0) < 1e-5);
+    CHECK_EQUAL(top.last(), expected_top);
+    CHECK(std::fabs(sum.last() / expected_sum - 1.0) < 1e-5);
     const double wide = seconds_with(row_softmax_sum<1024>, 1024);
-    CHECK(std::fabs(sum.values()[0] / expected_sum - 1.0) < 1e-5);
+    CHECK(std::fabs(sum.last() / expected_sum - 1.0) < 1e-5);
     std::printf("     schedule %llu: %.1f ms with 256 threads, %.1f ms with 1024\n",
                 static_cast<unsigned long long>(seed), 1e3 * narrow, 1e3 * wide);
   }
@@ -339,7 +340,7 @@ TEST(a_stream_runs_when_somebody_waits_for_it) {
   CHECK_EQUAL(emulated::counts().launches, before);
   CHECK_EQUAL(static_cast<int>(cudaStreamQuery(stream)), 0);  // who polls sees progress
   CHECK_EQUAL(emulated::counts().launches, before + 1);
-  CHECK_EQUAL(out.values()[31], 7u * 32);
+  CHECK_EQUAL(out.last(), 7u * 32);
   cudaStreamDestroy(stream);
 }
 
@@ -361,7 +362,7 @@ TEST(an_event_orders_two_streams) {
   shape.stream = second;
   launch(warp_scan, shape, middle.get(), out.get());
   cudaStreamSynchronize(second);
-  CHECK_EQUAL(out.values()[31], 32u * 33 / 2);
+  CHECK_EQUAL(out.last(), 32u * 33 / 2);
   CHECK_EQUAL(static_cast<int>(cudaEventQuery(event)), 0);
   cudaEventDestroy(event);
   cudaStreamDestroy(first);
@@ -386,11 +387,11 @@ TEST(a_graph_replays_what_was_captured) {
   CHECK_EQUAL(static_cast<int>(cudaStreamEndCapture(stream, &graph)), 0);
   cudaGraphInstantiate(&executable, graph);
   cudaStreamSynchronize(stream);
-  CHECK_EQUAL(values.values()[31], 1u);  // captured, not run
+  CHECK_EQUAL(values.last(), 1u);  // captured, not run
   cudaGraphLaunch(executable, stream);
   cudaGraphLaunch(executable, stream);
   cudaStreamSynchronize(stream);
-  CHECK_EQUAL(values.values()[31], 32u * 33 / 2);
+  CHECK_EQUAL(values.last(), 32u * 33 / 2);
   CHECK(emulated::take_report().empty());
   cudaGraphExecDestroy(executable);
   cudaGraphDestroy(graph);
