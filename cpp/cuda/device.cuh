@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a kernel and its launcher use beyond plain CUDA: shared memory, clusters, ordered loads and stores, launching.
-// One text for a GPU and for the host emulator of the tests, which brings its own <cuda_runtime.h> and device functions.
+// One text for a GPU and for the host emulator of the tests, which brings its own <cuda_runtime.h> and device
+// functions.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,7 +16,7 @@
 #else
 
 /// A variable in the shared memory of the block: TOKENDRAW_SHARED(sums, float[32]);
-#define TOKENDRAW_SHARED(name, ...) __shared__ ::tokendraw::cuda::Same<__VA_ARGS__> name
+#define TOKENDRAW_SHARED(name, ...) __shared__::tokendraw::cuda::Same<__VA_ARGS__> name
 
 namespace tokendraw::cuda {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every access of a kernel, looked at: is it device memory of this device, in bounds, aligned, written before it is read,
-// and ordered after what other threads did there? The calls are those that g++ -fsanitize=thread puts before loads and
-// stores; no sanitizer's library is linked. Races are found by what is ordered, not by what happened to go wrong: as in
-// FastTrack (Flanagan and Freund, PLDI 2009), with one write and two reads kept per four bytes.
+// Every access of a kernel, looked at: is it device memory of this device, in bounds, aligned, written before it is
+// read, and ordered after what other threads did there? The calls are those that g++ -fsanitize=thread puts before
+// loads and stores; no sanitizer's library is linked. Races are found by what is ordered, not by what happened to go
+// wrong: as in FastTrack (Flanagan and Freund, PLDI 2009), with one write and two reads kept per four bytes.
 #if defined(TOKENDRAW_EMULATOR_CHECKED)
 
 #include <link.h>
@@ -340,9 +340,7 @@ struct Request {
   Access access;
   Place place;
 
-  std::string text() const {
-    return std::string(name_of(access)) + " of " + std::to_string(bytes) + " bytes";
-  }
+  std::string text() const { return std::string(name_of(access)) + " of " + std::to_string(bytes) + " bytes"; }
   [[noreturn]] void fail(const std::string& message) const {
     fail_at(message, text_of(place, reinterpret_cast<const void*>(&begin_checks)));
   }
@@ -461,9 +459,8 @@ void check_global(const Allocation& allocation, const Request& request, Thread& 
                  description(begin));
   }
   const auto offset = static_cast<std::size_t>(begin - allocation.base);
-  for_cells(allocation.cells, offset, request.bytes, [&](Cell& cell, std::uint8_t bytes) {
-    check_cell(cell, request, bytes, thread, "global");
-  });
+  for_cells(allocation.cells, offset, request.bytes,
+            [&](Cell& cell, std::uint8_t bytes) { check_cell(cell, request, bytes, thread, "global"); });
 }
 
 // ---- what else a kernel may read: its parameters, and constants of the program ----
@@ -480,9 +477,8 @@ std::vector<Segment>& segments() {
 
 bool is_in_program(const char* address) {
   const auto has = [address] {
-    return std::any_of(segments().begin(), segments().end(), [address](const Segment& segment) {
-      return address >= segment.begin && address < segment.end;
-    });
+    return std::any_of(segments().begin(), segments().end(),
+                       [address](const Segment& segment) { return address >= segment.begin && address < segment.end; });
   };
   if (has()) return true;
   segments().clear();  // libraries may have come
@@ -588,24 +584,24 @@ void check_atomic(const void* address, std::size_t bytes, AtomicKind kind, Site 
 // What the compiler calls. Atomics of kernels come by check_atomic(); those below are in the host's code beside them.
 extern "C" {
 
-#define EMULATED_ATOMIC_HOOKS(bits, type)                                                                            \
-  type __tsan_atomic##bits##_load(const volatile type* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }      \
-  void __tsan_atomic##bits##_store(volatile type* a, type v, int) { __atomic_store_n(a, v, __ATOMIC_SEQ_CST); }      \
-  EMULATED_ATOMIC_HOOK(bits, type, exchange, exchange_n)                                                             \
-  EMULATED_ATOMIC_HOOK(bits, type, fetch_add, fetch_add)                                                             \
-  EMULATED_ATOMIC_HOOK(bits, type, fetch_sub, fetch_sub)                                                             \
-  EMULATED_ATOMIC_HOOK(bits, type, fetch_and, fetch_and)                                                             \
-  EMULATED_ATOMIC_HOOK(bits, type, fetch_or, fetch_or)                                                               \
-  EMULATED_ATOMIC_HOOK(bits, type, fetch_xor, fetch_xor)                                                             \
-  int __tsan_atomic##bits##_compare_exchange_strong(volatile type* a, type* e, type v, int, int) {                   \
-    return __atomic_compare_exchange_n(a, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                          \
-  }                                                                                                                  \
-  int __tsan_atomic##bits##_compare_exchange_weak(volatile type* a, type* e, type v, int, int) {                     \
-    return __atomic_compare_exchange_n(a, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                          \
+#define EMULATED_ATOMIC_HOOKS(bits, type)                                                                       \
+  type __tsan_atomic##bits##_load(const volatile type* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); } \
+  void __tsan_atomic##bits##_store(volatile type* a, type v, int) { __atomic_store_n(a, v, __ATOMIC_SEQ_CST); } \
+  EMULATED_ATOMIC_HOOK(bits, type, exchange, exchange_n)                                                        \
+  EMULATED_ATOMIC_HOOK(bits, type, fetch_add, fetch_add)                                                        \
+  EMULATED_ATOMIC_HOOK(bits, type, fetch_sub, fetch_sub)                                                        \
+  EMULATED_ATOMIC_HOOK(bits, type, fetch_and, fetch_and)                                                        \
+  EMULATED_ATOMIC_HOOK(bits, type, fetch_or, fetch_or)                                                          \
+  EMULATED_ATOMIC_HOOK(bits, type, fetch_xor, fetch_xor)                                                        \
+  int __tsan_atomic##bits##_compare_exchange_strong(volatile type* a, type* e, type v, int, int) {              \
+    return __atomic_compare_exchange_n(a, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                     \
+  }                                                                                                             \
+  int __tsan_atomic##bits##_compare_exchange_weak(volatile type* a, type* e, type v, int, int) {                \
+    return __atomic_compare_exchange_n(a, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                     \
   }
-#define EMULATED_ATOMIC_HOOK(bits, type, name, builtin)                        \
-  type __tsan_atomic##bits##_##name(volatile type* a, type v, int) {           \
-    return __atomic_##builtin(a, v, __ATOMIC_SEQ_CST);                         \
+#define EMULATED_ATOMIC_HOOK(bits, type, name, builtin)              \
+  type __tsan_atomic##bits##_##name(volatile type* a, type v, int) { \
+    return __atomic_##builtin(a, v, __ATOMIC_SEQ_CST);               \
   }
 EMULATED_ATOMIC_HOOKS(8, std::uint8_t)
 EMULATED_ATOMIC_HOOKS(16, std::uint16_t)
@@ -616,18 +612,18 @@ EMULATED_ATOMIC_HOOKS(64, std::uint64_t)
 void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 void __tsan_atomic_signal_fence(int) {}
 
-#define EMULATED_HOOKS(bytes)                                                                                      \
-  void __tsan_read##bytes(void* address) {                                                                         \
-    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));             \
-  }                                                                                                                \
-  void __tsan_write##bytes(void* address) {                                                                        \
-    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0));            \
-  }                                                                                                                \
-  void __tsan_unaligned_read##bytes(void* address) {                                                               \
-    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));            \
-  }                                                                                                                \
-  void __tsan_unaligned_write##bytes(void* address) {                                                              \
-    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0));           \
+#define EMULATED_HOOKS(bytes)                                                                     \
+  void __tsan_read##bytes(void* address) {                                                        \
+    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));  \
+  }                                                                                               \
+  void __tsan_write##bytes(void* address) {                                                       \
+    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0)); \
+  }                                                                                               \
+  void __tsan_unaligned_read##bytes(void* address) {                                              \
+    emulated::check_plain(address, bytes, emulated::Access::kRead, __builtin_return_address(0));  \
+  }                                                                                               \
+  void __tsan_unaligned_write##bytes(void* address) {                                             \
+    emulated::check_plain(address, bytes, emulated::Access::kWrite, __builtin_return_address(0)); \
   }
 EMULATED_HOOKS(1)
 EMULATED_HOOKS(2)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What happens before what. A barrier orders the threads that meet in it, a fence and an atomic order a writer before a
-// reader; shuffles and votes order nothing. Told to our own checker (checker.cpp) or to ThreadSanitizer, else to nobody.
+// reader; shuffles and votes order nothing. Told to our own checker (checker.cpp) or to ThreadSanitizer, else to
+// nobody.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +44,8 @@ inline void take([[maybe_unused]] OrderPoint& point) {
 #endif
 }
 
-/// While it lives, what the emulator does in the name of a CUDA thread is no access of that thread: ThreadSanitizer sees
-/// memmove and operator new even in code that it was not compiled into.
+/// While it lives, what the emulator does in the name of a CUDA thread is no access of that thread: ThreadSanitizer
+/// sees memmove and operator new even in code that it was not compiled into.
 struct Unwatched {
 #if defined(TOKENDRAW_EMULATOR_TSAN)
   Unwatched() {
@@ -74,9 +75,9 @@ struct Clock {
   std::uint32_t block_seen = 0;
   std::uint32_t cluster_stamp = 0;
   std::uint32_t cluster_seen = 0;
-  std::uint32_t context = 0;                        // how accesses are recorded; 0: to be made
-  std::shared_ptr<const Knowledge> far;             // of other warps and blocks, by fences and named barriers
-  std::shared_ptr<const Knowledge> fenced;          // what the last fence lets others know
+  std::uint32_t context = 0;                           // how accesses are recorded; 0: to be made
+  std::shared_ptr<const Knowledge> far;                // of other warps and blocks, by fences and named barriers
+  std::shared_ptr<const Knowledge> fenced;             // what the last fence lets others know
   std::vector<std::shared_ptr<const Knowledge>> read;  // by atomics, known from the next fence on
 };
 struct BlockClock {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What CUDA gives to device code, for g++: qualifiers, built-in variables, intrinsics. Who runs when is scheduler.cpp's.
+// What CUDA gives to device code, for g++: qualifiers, built-in variables, intrinsics. Who runs when is
+// scheduler.cpp's.
 #pragma once
 
 #include <cmath>
@@ -39,7 +40,7 @@ uint3 grid_dimensions();
 
 /// threadIdx and its like: objects without content, read by asking the scheduler. They are no macros because members of
 /// structs have the same names.
-template <uint3 (*kValue)(), unsigned uint3::*kMember>
+template <uint3 (*kValue)(), unsigned uint3::* kMember>
 struct BuiltInMember {
   operator unsigned() const { return kValue().*kMember; }
 };
@@ -192,14 +193,12 @@ inline T __reduce_add_sync(unsigned mask, T value, EMULATED_HERE) {
 }
 template <class T>
 inline T __reduce_min_sync(unsigned mask, T value, EMULATED_HERE) {
-  constexpr auto kind =
-      std::is_signed_v<T> ? emulated::Collective::kMinSigned : emulated::Collective::kMinUnsigned;
+  constexpr auto kind = std::is_signed_v<T> ? emulated::Collective::kMinSigned : emulated::Collective::kMinUnsigned;
   return emulated::reduced(kind, mask, value, {file, line});
 }
 template <class T>
 inline T __reduce_max_sync(unsigned mask, T value, EMULATED_HERE) {
-  constexpr auto kind =
-      std::is_signed_v<T> ? emulated::Collective::kMaxSigned : emulated::Collective::kMaxUnsigned;
+  constexpr auto kind = std::is_signed_v<T> ? emulated::Collective::kMaxSigned : emulated::Collective::kMaxUnsigned;
   return emulated::reduced(kind, mask, value, {file, line});
 }
 inline unsigned __reduce_and_sync(unsigned mask, unsigned value, EMULATED_HERE) {
@@ -229,12 +228,13 @@ EMULATED_ATOMIC inline T change_atomically(T* address, Site site, Change change)
 
 }  // namespace emulated
 
-#define EMULATED_ATOMIC_FUNCTION(name, expression, ...)                                                 \
-  template <class T>                                                                                    \
-  inline T name(T* address, emulated::PlainType<T> value, EMULATED_HERE) {                              \
-    static_assert(emulated::is_one_of<T, __VA_ARGS__>, "CUDA has no " #name " for this type");          \
-    return emulated::change_atomically(                                                                 \
-        address, {file, line}, [value]([[maybe_unused]] T old) EMULATED_ATOMIC { return static_cast<T>(expression); });  \
+#define EMULATED_ATOMIC_FUNCTION(name, expression, ...)                                                         \
+  template <class T>                                                                                            \
+  inline T name(T* address, emulated::PlainType<T> value, EMULATED_HERE) {                                      \
+    static_assert(emulated::is_one_of<T, __VA_ARGS__>, "CUDA has no " #name " for this type");                  \
+    return emulated::change_atomically(address, {file, line}, [value]([[maybe_unused]] T old) EMULATED_ATOMIC { \
+      return static_cast<T>(expression);                                                                        \
+    });                                                                                                         \
   }
 
 EMULATED_ATOMIC_FUNCTION(atomicAdd, old + value, int, unsigned, unsigned long long, float, double)
@@ -242,7 +242,7 @@ EMULATED_ATOMIC_FUNCTION(atomicSub, old - value, int, unsigned)
 EMULATED_ATOMIC_FUNCTION(atomicExch, value, int, unsigned, unsigned long long, float)
 EMULATED_ATOMIC_FUNCTION(atomicMin, value < old ? value : old, int, unsigned, long long, unsigned long long)
 EMULATED_ATOMIC_FUNCTION(atomicMax, value > old ? value : old, int, unsigned, long long, unsigned long long)
-EMULATED_ATOMIC_FUNCTION(atomicAnd, old & value, int, unsigned, unsigned long long)
+EMULATED_ATOMIC_FUNCTION(atomicAnd, old& value, int, unsigned, unsigned long long)
 EMULATED_ATOMIC_FUNCTION(atomicOr, old | value, int, unsigned, unsigned long long)
 EMULATED_ATOMIC_FUNCTION(atomicXor, old ^ value, int, unsigned, unsigned long long)
 EMULATED_ATOMIC_FUNCTION(atomicInc, old >= value ? 0u : old + 1u, unsigned)
@@ -254,9 +254,8 @@ template <class T>
 inline T atomicCAS(T* address, emulated::PlainType<T> expected, emulated::PlainType<T> value, EMULATED_HERE) {
   static_assert(emulated::is_one_of<T, int, unsigned, unsigned long long, unsigned short>,
                 "CUDA has no atomicCAS for this type");
-  return emulated::change_atomically(address, {file, line}, [expected, value](T old) EMULATED_ATOMIC {
-    return old == expected ? value : old;
-  });
+  return emulated::change_atomically(
+      address, {file, line}, [expected, value](T old) EMULATED_ATOMIC { return old == expected ? value : old; });
 }
 
 namespace emulated {
@@ -308,17 +307,17 @@ EMULATED_UNSEEN inline void check_alignment(const void* address, std::size_t ali
 }
 }  // namespace emulated
 
-#define EMULATED_LOAD(name)                                           \
-  template <class T>                                                  \
-  inline T name(const T* address, EMULATED_HERE) {                    \
-    emulated::check_alignment(address, alignof(T), {file, line});     \
-    return *address;                                                  \
+#define EMULATED_LOAD(name)                                       \
+  template <class T>                                              \
+  inline T name(const T* address, EMULATED_HERE) {                \
+    emulated::check_alignment(address, alignof(T), {file, line}); \
+    return *address;                                              \
   }
-#define EMULATED_STORE(name)                                                   \
-  template <class T>                                                           \
-  inline void name(T* address, emulated::PlainType<T> value, EMULATED_HERE) {  \
-    emulated::check_alignment(address, alignof(T), {file, line});              \
-    *address = value;                                                          \
+#define EMULATED_STORE(name)                                                  \
+  template <class T>                                                          \
+  inline void name(T* address, emulated::PlainType<T> value, EMULATED_HERE) { \
+    emulated::check_alignment(address, alignof(T), {file, line});             \
+    *address = value;                                                         \
   }
 EMULATED_LOAD(__ldg)
 EMULATED_LOAD(__ldca)

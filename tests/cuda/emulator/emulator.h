@@ -18,7 +18,8 @@ std::string take_report();
 /// What the device says that it is; 9.0 unless told otherwise. Clusters need 9.0.
 void set_compute_capability(int device, int major, int minor);
 
-/// Kernels that were not touched before (launched, or asked about) cannot be launched under capture. Forgets all touches.
+/// Kernels that were not touched before (launched, or asked about) cannot be launched under capture. Forgets all
+/// touches.
 void forget_loaded_kernels();
 
 struct Counts {

@@ -66,8 +66,8 @@ tokendraw_emulated_switch:
 #endif
 
 void allocate_fiber(Fiber& fiber) {
-  void* memory = mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0) {
     std::perror("emulator: a stack for a CUDA thread");
     std::abort();

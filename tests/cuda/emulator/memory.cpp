@@ -252,8 +252,8 @@ void begin_shared(SharedMemory& memory, const SharedLayout& layout) {
 
 std::string end_shared(SharedMemory& memory, const SharedLayout& layout) {
   memory.is_alive = false;
-  std::string damage = damage_behind(memory, kDynamicOffset + layout.dynamic_bytes, kSharedGuard,
-                                     "the dynamic shared memory");
+  std::string damage =
+      damage_behind(memory, kDynamicOffset + layout.dynamic_bytes, kSharedGuard, "the dynamic shared memory");
   for (const SharedVariable& variable : layout.variables) {
     if (!damage.empty()) break;
     damage = damage_behind(memory, variable.offset + variable.bytes, kVariableGuard, "a shared variable");

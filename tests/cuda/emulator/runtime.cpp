@@ -199,8 +199,8 @@ cudaError_t check_shape(const cudaLaunchConfig_t& config, const void* kernel, un
   if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) return cudaErrorInvalidConfiguration;
   if (threads > 1024 || block.x > 1024 || block.y > 1024 || block.z > 64) return cudaErrorInvalidConfiguration;
   const auto limit = state().dynamic_limits.find(kernel);
-  const std::size_t bytes = limit == state().dynamic_limits.end() ? kStaticLimit
-                                                                  : static_cast<std::size_t>(limit->second);
+  const std::size_t bytes =
+      limit == state().dynamic_limits.end() ? kStaticLimit : static_cast<std::size_t>(limit->second);
   if (config.dynamicSmemBytes > bytes) return cudaErrorInvalidValue;
   if (cluster == 1) return cudaSuccess;
   if (state().devices[device].major < 9) return cudaErrorNotSupported;
@@ -225,8 +225,7 @@ std::string check_parameter(const Parameter& parameter, std::size_t number, int 
     if (!parameter.is_pointer && !is_inside) continue;
     if (found->is_freed && parameter.is_pointer) return "use after cudaFree: " + which + description(pointer);
     if (!found->is_freed && found->kind == MemoryKind::kDevice && found->device != device) {
-      return "wrong device: the kernel runs on device " + std::to_string(device) + ", " + which +
-             description(pointer);
+      return "wrong device: the kernel runs on device " + std::to_string(device) + ", " + which + description(pointer);
     }
     if (parameter.is_pointer && !is_inside) return "out of bounds: " + which + description(pointer);
   }

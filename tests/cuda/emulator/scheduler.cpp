@@ -25,7 +25,7 @@ struct Launch {
   std::uint64_t polls = 0;
 
   std::vector<std::unique_ptr<Cluster>> resident;
-  std::vector<unsigned> coming;  // clusters of the grid, the next one last
+  std::vector<unsigned> coming;                          // clusters of the grid, the next one last
   std::vector<std::pair<std::uint64_t, Thread*>> ready;  // a heap: the largest priority first
   Fiber outside;
   SharedLayout layout;
@@ -611,8 +611,7 @@ std::uint64_t collective(Collective kind, std::uint32_t mask, std::uint64_t valu
   const bool is_strange = (mask >> me.lane & 1u) == 0 || (mask & (~warp.lanes | warp.exited)) != 0;
   if (is_strange) check_mask(me, site);
   if (kind == Collective::kShuffle && (mask >> source & 1u) == 0) {
-    fail("a shuffle reads lane " + std::to_string(source) + ", which its mask " + text_of_mask(mask) +
-             " does not name",
+    fail("a shuffle reads lane " + std::to_string(source) + ", which its mask " + text_of_mask(mask) + " does not name",
          site);
   }
   check_company(me, site);

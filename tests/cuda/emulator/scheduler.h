@@ -68,7 +68,7 @@ struct Thread {
 
 struct Warp {
   Thread* first = nullptr;
-  std::uint32_t lanes = 0;    // that exist
+  std::uint32_t lanes = 0;  // that exist
   std::uint32_t exited = 0;
   std::uint32_t waiting = 0;  // in a collective
   unsigned number = 0;        // in the launch

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Correct kernels give exact results under every schedule; the runtime behaves as CUDA's where launch code relies on it.
+// Correct kernels give exact results under every schedule; the runtime behaves as CUDA's where launch code relies on
+// it.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -141,9 +142,7 @@ TEST(dynamic_shared_memory_and_its_atomics) {
   for (const unsigned value : values) ++expected[value];
   const Array<unsigned> in(values);
   const Array<unsigned> counts(16000);
-  CHECK_EQUAL(static_cast<int>(
-                  cudaFuncSetAttribute(histogram, cudaFuncAttributeMaxDynamicSharedMemorySize, 64000)),
-              0);
+  CHECK_EQUAL(static_cast<int>(cudaFuncSetAttribute(histogram, cudaFuncAttributeMaxDynamicSharedMemorySize, 64000)), 0);
   under_schedules([&] {
     cudaMemset(counts.get(), 0, 64000);
     launch(histogram, shape_of(2, 256, 1, 64000), in.get(), 5000, 16000, counts.get());
@@ -448,8 +447,8 @@ TEST(a_launch_that_no_device_takes_is_refused) {
   emulated::set_compute_capability(0, 8, 0);
   CHECK_EQUAL(error_of(shape_of(2, 128, 2)), static_cast<int>(cudaErrorNotSupported));
   emulated::set_compute_capability(0, 9, 0);
-  CHECK_EQUAL(static_cast<int>(cudaFuncSetAttribute(cluster_sums<128>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    228 * 1024)),
+  CHECK_EQUAL(static_cast<int>(
+                  cudaFuncSetAttribute(cluster_sums<128>, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 * 1024)),
               static_cast<int>(cudaErrorInvalidValue));
 }
 

@@ -146,7 +146,8 @@ TEST(missing_second_barrier) {
         launch(planted::missing_second_barrier, shape_of(1, 64), counted(64), out);
         return word_at(out, 0) == 0 && word_at(out, 63) == 63;
       },
-      {kWrong, "race in shared memory: read of 4 bytes is not ordered after the write by thread (31,0,0)", kWrong, kRace});
+      {kWrong, "race in shared memory: read of 4 bytes is not ordered after the write by thread (31,0,0)", kWrong,
+       kRace});
 }
 
 TEST(missing_syncwarp) {

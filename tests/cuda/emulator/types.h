@@ -12,14 +12,10 @@ struct dim3 {
   constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
 };
 
-#define EMULATED_VECTORS(type, name, align2, align4)                                                \
-  struct alignas(align2) name##2 {                                                                  \
-    type x, y;                                                                                      \
-  };                                                                                                \
-  struct alignas(align4) name##4 {                                                                  \
-    type x, y, z, w;                                                                                \
-  };                                                                                                \
-  inline name##2 make_##name##2(type x, type y) { return {x, y}; }                                  \
+#define EMULATED_VECTORS(type, name, align2, align4)               \
+  struct alignas(align2) name##2 { type x, y; };                   \
+  struct alignas(align4) name##4 { type x, y, z, w; };             \
+  inline name##2 make_##name##2(type x, type y) { return {x, y}; } \
   inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 
 EMULATED_VECTORS(signed char, char, 2, 4)

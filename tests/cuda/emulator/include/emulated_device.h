@@ -4,12 +4,12 @@
 
 #include "../device.h"
 
-/// A variable in the shared memory of the block. The lambda gives every declaration, and every instance of a template, a
-/// key of its own.
-#define TOKENDRAW_SHARED(name, ...)                                                                    \
-  auto& name = ::emulated::shared_variable<__VA_ARGS__>([]() -> const void* {                          \
-    static const char key = 0;                                                                         \
-    return &key;                                                                                       \
+/// A variable in the shared memory of the block. The lambda gives every declaration, and every instance of a template,
+/// a key of its own.
+#define TOKENDRAW_SHARED(name, ...)                                           \
+  auto& name = ::emulated::shared_variable<__VA_ARGS__>([]() -> const void* { \
+    static const char key = 0;                                                \
+    return &key;                                                              \
   }())
 
 namespace tokendraw::cuda {
