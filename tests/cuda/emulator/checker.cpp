@@ -159,6 +159,13 @@ void learn(Thread& thread, std::vector<Shared> parts) {
 
 }  // namespace
 
+Unwatched::Unwatched() {
+  if (current != nullptr) ++current->unwatched;
+}
+Unwatched::~Unwatched() {
+  if (current != nullptr) --current->unwatched;
+}
+
 // ---- meetings ----
 
 void begin_clocks(Block& block) {
@@ -267,8 +274,14 @@ void fence_for(Thread& thread, bool is_for_block) {
 
 }  // namespace
 
-void fence() { fence_for(*current, false); }
-void fence_in_block() { fence_for(*current, true); }
+void fence() {
+  const Unwatched unwatched;
+  fence_for(*current, false);
+}
+void fence_in_block() {
+  const Unwatched unwatched;
+  fence_for(*current, true);
+}
 
 // ---- the launch ----
 
@@ -543,7 +556,8 @@ void check(const Request& request) {
 }
 
 void check_plain(const void* address, std::size_t bytes, Access access, const void* return_address) {
-  if (current == nullptr) return;
+  if (current == nullptr || current->unwatched > 0) return;
+  const Unwatched unwatched;
   const auto place = static_cast<Place>(reinterpret_cast<std::uintptr_t>(return_address) & 0x7fffffffu);
   const Request request{address, bytes, access, place};
   check(request);
@@ -646,7 +660,7 @@ struct EmulatedTypeMismatch {
   unsigned char log_alignment;
 };
 void __ubsan_handle_type_mismatch_v1(EmulatedTypeMismatch* where, std::uintptr_t address) {
-  if (emulated::current == nullptr || address == 0) return;
+  if (emulated::current == nullptr || emulated::current->unwatched > 0 || address == 0) return;
   emulated::fail_misaligned(std::size_t{1} << where->log_alignment, {where->file, static_cast<int>(where->line)});
 }
 

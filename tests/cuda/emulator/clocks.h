@@ -44,8 +44,9 @@ inline void take([[maybe_unused]] OrderPoint& point) {
 #endif
 }
 
-/// While it lives, what the emulator does in the name of a CUDA thread is no access of that thread: ThreadSanitizer
-/// sees memmove and operator new even in code that it was not compiled into.
+/// While it lives, what the emulator does in the name of a CUDA thread is no access of that thread. ThreadSanitizer
+/// sees memmove and operator new even in code that it was not compiled into; and the linker may give the emulator the
+/// copy of a template that was compiled with the kernels.
 struct Unwatched {
 #if defined(TOKENDRAW_EMULATOR_TSAN)
   Unwatched() {
@@ -56,6 +57,9 @@ struct Unwatched {
     AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
     AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
   }
+#elif defined(TOKENDRAW_EMULATOR_CHECKED)
+  Unwatched();
+  ~Unwatched();
 #else
   Unwatched() {}
 #endif

@@ -114,7 +114,7 @@ inline void __threadfence() { emulated::fence(); }
 inline void __threadfence_block() { emulated::fence_in_block(); }
 inline void __threadfence_system() { emulated::fence(); }
 inline void __nanosleep(unsigned) { emulated::yield(); }
-[[noreturn]] inline void __trap(EMULATED_HERE) { emulated::fail("__trap() was called", {file, line}); }
+[[noreturn]] inline void __trap(EMULATED_HERE) { emulated::fail_text("__trap() was called", {file, line}); }
 
 // ---- shuffles, votes, matches, reductions ----
 
@@ -122,7 +122,8 @@ namespace emulated {
 
 template <class T>
 EMULATED_UNSEEN inline T shuffle(unsigned mask, T value, unsigned source, int width, Site site) {
-  if (width < 1 || width > 32 || (width & (width - 1)) != 0) fail("the width of a shuffle is a power of two", site);
+  if (width < 1 || width > 32 || (width & (width - 1)) != 0)
+    fail_text("the width of a shuffle is a power of two", site);
   return unpacked<T>(collective(Collective::kShuffle, mask, packed(value), source, site));
 }
 EMULATED_UNSEEN inline unsigned lane() { return current->lane; }

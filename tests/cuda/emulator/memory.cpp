@@ -301,6 +301,7 @@ void* shared_variable(const void* key, std::size_t bytes, std::size_t alignment)
 void* dynamic_shared_memory() { return current->block->shared->base + kDynamicOffset; }
 
 void* shared_of_rank(void* pointer, unsigned rank, Site site) {
+  const Unwatched unwatched;
   Block& block = *current->block;
   const auto& blocks = block.cluster->blocks;
   if (rank >= blocks.size()) {
@@ -321,6 +322,7 @@ void* shared_of_rank(void* pointer, unsigned rank, Site site) {
 
 void atomic_access(const void* address, std::size_t bytes, AtomicKind kind, Site site) {
   if (current == nullptr) return;
+  const Unwatched unwatched;
   if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) fail("an atomic at a misaligned address", site);
   may_yield();
   check_atomic(address, bytes, kind, site);

@@ -163,6 +163,7 @@ void begin_thread(Block& block, unsigned number) {
   thread.index = place_of(number, launch->shape.block);
   thread.is_done = thread.has_arrived = false;
   thread.cluster_generation = 0;
+  thread.unwatched = 1;
   thread.priority = launch->random() | std::uint64_t{1} << 32;
   warp.lanes |= 1u << thread.lane;
   if (thread.lane == 0) warp.first = &thread;
@@ -290,9 +291,11 @@ void end_thread(Thread& me) {
 void thread_main() {
   enter_fiber(launch->outside);
   take(launch->begin);
-  launch->call->call(launch->call->kernel, launch->call->parameters.get());
-  bring(launch->end);
   Thread& me = *current;
+  me.unwatched = 0;
+  launch->call->call(launch->call->kernel, launch->call->parameters.get());
+  me.unwatched = 1;
+  bring(launch->end);
   {
     const Unwatched unwatched;
     end_thread(me);
@@ -311,9 +314,9 @@ void run_clusters() {
     const unsigned number = launch->coming.back();
     launch->coming.pop_back();
     begin_cluster(cluster, number);
+    bring(launch->begin);
   };
   for (const auto& cluster : launch->resident) start(*cluster);
-  bring(launch->begin);
   while (launch->report.empty() && !launch->resident.empty()) {
     if (launch->ready.empty()) {
       launch->report = deadlock_report();
@@ -394,6 +397,7 @@ void fail(const std::string& message, Site site) { fail_at(message, site.line > 
 
 void fail_at(const std::string& message, const std::string& where) {
   Thread& me = *current;
+  ++me.unwatched;
   launch->report = message + "\n  in " + name_of(me);
   if (!where.empty()) launch->report += " at " + where;
   current = nullptr;
@@ -401,7 +405,13 @@ void fail_at(const std::string& message, const std::string& where) {
   __builtin_unreachable();
 }
 
+void fail_text(const char* message, Site site) {
+  ++current->unwatched;
+  fail(message, site);
+}
+
 void fail_misaligned(std::size_t alignment, Site site) {
+  ++current->unwatched;
   fail("misaligned: an address that is not a multiple of " + std::to_string(alignment), site);
 }
 

@@ -51,6 +51,7 @@ struct Thread {
   unsigned lane = 0;
   uint3 index{};
   bool is_done = false;
+  int unwatched = 0;         // above 0: it is the emulator that runs, not the kernel
   bool has_arrived = false;  // at the cluster's barrier, without having waited for it yet
   const char* waits_in = nullptr;
   Site site;
@@ -134,6 +135,8 @@ extern __thread Thread* current;  // null outside of a kernel
 
 /// Ends the launch. `message` says what is wrong; who, where and in which kernel is added.
 [[noreturn]] void fail(const std::string& message, Site site = {});
+[[noreturn]] void fail_text(const char* message,
+                            Site site);  // for the kernel's side, where a std::string would be watched
 [[noreturn]] void fail_misaligned(std::size_t alignment, Site site);
 [[noreturn]] void fail_at(const std::string& message, const std::string& where);
 
