@@ -29,7 +29,8 @@ struct Launch {
   std::vector<std::pair<std::uint64_t, Thread*>> ready;  // a heap: the largest priority first
   Fiber outside;
   SharedLayout layout;
-  OrderPoint begin, end;
+  OrderPoint begin;
+  OrderPoint end;
   std::string report;
 };
 
