@@ -17,6 +17,7 @@ def test_nvcc_compiles_what_the_emulator_runs(architecture, tmp_path):
     if compiler is None:
         pytest.skip("nvcc, the compiler of CUDA, is not installed")
     source = ROOT / "tests" / "cuda" / "emulator" / "compile_for_device.cu"
-    command = [compiler, *FLAGS, f"-arch={architecture}", "-c", "-o", str(tmp_path / "kernels.o"), str(source)]
+    output = str(tmp_path / "kernels.o")
+    command = [compiler, *FLAGS, f"-arch={architecture}", "-c", "-o", output, str(source)]
     compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     assert compiled.returncode == 0, compiled.stdout + compiled.stderr
