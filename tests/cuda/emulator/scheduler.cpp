@@ -388,6 +388,8 @@ std::string run(const Call& call, const Shape& shape, int device, std::uint64_t 
   if (next.report.empty()) next.report = damage_to_guards();
   end_checks();
   if (!next.report.empty()) {
+    new std::shared_ptr<void>(
+        call.parameters);  // threads that were given up have never said that they are done with them
     next.report += "\n  kernel " + function_at(call.kernel) + ", schedule " + std::to_string(seed);
   }
   launch = nullptr;
