@@ -409,12 +409,12 @@ void fail_at(const std::string& message, const std::string& where) {
 }
 
 void fail_text(const char* message, Site site) {
-  ++current->unwatched;
+  const Unwatched unwatched;
   fail(message, site);
 }
 
 void fail_misaligned(std::size_t alignment, Site site) {
-  ++current->unwatched;
+  const Unwatched unwatched;
   fail("misaligned: an address that is not a multiple of " + std::to_string(alignment), site);
 }
 
