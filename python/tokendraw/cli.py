@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `tokendraw generate`, `beam`, `best`, `choose`, `score`, `bench` and `info`.
+"""The command line: `tokendraw generate`, `beam`, `best`, `choose`, `score`, experiments, `bench` and `info`.
 
 What is slow to import is imported by the command that needs it.
 """
