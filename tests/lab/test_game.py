@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The game with texts: baselines, intervals, what is kept, the command."""
 
-import json
 import math
 from pathlib import Path
 
@@ -153,7 +152,7 @@ def test_json_and_picture(game, tmp_path):
 def test_one_text_and_one_seed_have_no_interval(tmp_path):
     game = summarize(TinyModel(), {"one": TEXTS["one"]}, tokens=2, seeds=[4], effort=200, solvers=["beam"])
     assert math.isnan(game.standings()[0].saved.low)
-    standing = json.loads(json.dumps(game.as_json(), allow_nan=False))["standings"][0]
+    standing = results.plain(game.as_json())["standings"][0]
     assert standing["saved"]["low"] is None
     assert "-" in list(game_command.table(game))[4].split()
 

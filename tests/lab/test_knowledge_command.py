@@ -143,7 +143,7 @@ def test_what_is_wrong_is_said_in_a_line(mine, tmp_path, capsys, options, messag
     assert captured.err.startswith("tokendraw: error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
-    assert not (tmp_path / "lab-knowledge" / "knowledge.json").exists()
+    assert not (tmp_path / "knowledge" / "knowledge.json").exists()
 
 
 def test_the_full_plan():

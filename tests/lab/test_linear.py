@@ -86,9 +86,8 @@ def test_what_does_not_exist_is_told_before_training(monkeypatch):
 @pytest.fixture
 def arguments(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed")
-    folder, output = str(tmp_path / "runs"), str(tmp_path / "found.json")
     sizes = ["--sizes", "4", "6", "--weights", "1", "3", "--steps", "200"]
-    return ["linear", *sizes, "--folder", folder, "--output", output]
+    return ["linear", *sizes, "--output", str(tmp_path / "out")]
 
 
 def test_the_command_learns_and_goes_on_where_it_was_stopped(arguments, tmp_path, capsys, monkeypatch):
@@ -105,8 +104,11 @@ def test_the_command_learns_and_goes_on_where_it_was_stopped(arguments, tmp_path
     monkeypatch.setattr(linear, "train_direction", lambda *each: trained.append(each[:4]) or train(*each))
     assert main(arguments) == 0
     assert len(trained) == len(set(trained)) == 8
-    found = results.load(tmp_path / "found.json", "linear")
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 4 + 2
+    found = results.load(tmp_path / "out" / "linear.json", "linear")
+    *table, files = capsys.readouterr().out.splitlines()
+    assert len(table) == 1 + 4 + 2
+    assert files == f"{tmp_path / 'out' / 'linear.json'}, {tmp_path / 'out' / 'linear.svg'}"
+    assert (tmp_path / "out" / "linear.svg").is_file()
     # A permutation is learned in a moment, in either direction.
     permuted = [run for run in found["runs"] if run["weight"] == 1]
     assert [run["is_solved"] for run in permuted] == [True] * 4
@@ -148,7 +150,7 @@ def test_the_picture_shows_every_run(tmp_path):
 )
 def test_bad_options_take_one_line(options, message, capsys, tmp_path):
     try:
-        code = main(["linear", *options, "--folder", str(tmp_path)])
+        code = main(["linear", *options, "--output", str(tmp_path)])
     except SystemExit as stopped:
         code = stopped.code
     assert code == 2

@@ -185,9 +185,9 @@ def test_multiplication_is_learned():
 
 def test_the_command_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch):
     pytest.importorskip("torch", reason="torch is not installed")
-    folder, output = str(tmp_path / "runs"), tmp_path / "found.json"
+    folder = tmp_path / "out"
     arguments = ["primes", "--digits", "1", "2", "--base", "10", "--steps", "5", "--seeds", "2"]
-    arguments += ["--folder", folder, "--output", str(output)]
+    arguments += ["--output", str(folder)]
     train, trained = module.train_direction, []
 
     def stopped_at_the_third(*each):
@@ -201,7 +201,8 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(module, "train_direction", lambda *each: trained.append(each[1:3]) or train(*each))
     assert main(arguments) == 0
     assert trained == [("forward", 0), ("backward", 0), ("forward", 1), ("backward", 1)]
-    found = results.load(output, "primes")
+    found = results.load(folder / "primes.json", "primes")
+    assert (folder / "primes.svg").is_file()
     assert found["seeds"] == [0, 1]
     assert [len(summary["losses"]) for summary in found["summaries"]] == [8, 8]
     assert "backward costs " in capsys.readouterr().out

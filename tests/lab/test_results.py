@@ -2,22 +2,37 @@
 """Results as files."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 import tokendraw as td
 from tokendraw.lab import extras, pictures, results
+from tokendraw.lab.intervals import mean_interval
+
+
+@dataclass
+class Line:
+    slope: float
+    ends: tuple[int, int | None]
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     path = tmp_path / "folder" / "found.json"
-    found = {"seeds": [1, 2], "losses": np.float32([0.5, 0.25]), "best": np.int64(3), "name": "é"}
+    found = {
+        "seeds": [1, 2],
+        "losses": np.float32([0.5, 0.25]),
+        "best": np.int64(3),
+        "name": "é",
+        "gaps": (mean_interval([0.5]), Line(np.float64(2.0), (1, None))),
+    }
     results.save(path, "doubling", found)
     loaded = results.load(path, "doubling")
     assert loaded["losses"] == [0.5, 0.25]
     assert loaded["best"] == 3
     assert loaded["name"] == "é"
+    assert loaded["gaps"] == [{"low": None, "value": 0.5, "high": None}, {"slope": 2.0, "ends": [1, None]}]
     assert loaded["versions"]["tokendraw"] == td.__version__
     assert loaded["versions"]["numpy"] == np.__version__
     assert [file.name for file in path.parent.iterdir()] == ["found.json"]
@@ -26,10 +41,10 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_a_save_that_fails_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "found.json"
     results.save(path, "doubling", {"loss": 1.0})
-    with pytest.raises(TypeError, match="results must be numbers, strings, lists or mappings, got set"):
+    with pytest.raises(TypeError, match="results must be numbers, strings, lists or records, got set"):
         results.save(path, "doubling", {"loss": {1, 2}})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        results.save(path, "doubling", {"loss": float("nan")})
+        results.save(path, "doubling", {"loss": float("inf")})
     assert results.load(path, "doubling")["loss"] == 1.0
 
 

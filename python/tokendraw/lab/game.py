@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,14 +164,14 @@ class Game:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as what JSON can hold; bounds that do not exist are null."""
+        """Return all of it as `results.save` takes it."""
         return {
             "settings": self.settings,
             "seeds": self.seeds,
             "seconds": sum(attempt.seconds for attempt in self.attempts),
-            "standings": [_plain(standing) for standing in self.standings()],
-            "texts": [_plain(text) for text in self.texts],
-            "attempts": [_plain(attempt) for attempt in self.attempts],
+            "standings": self.standings(),
+            "texts": self.texts,
+            "attempts": self.attempts,
         }
 
 
@@ -414,22 +413,9 @@ class _Shelf:
             return None
         found = results.load(self._folder / asked.file_name, EXPERIMENT)["attempt"]
         judgement = Judgement(**{**found["judgement"], "prefix": tuple(found["judgement"]["prefix"])})
-        gains = tuple(Gain(*gain) for gain in found["gains"])
+        gains = tuple(Gain(**gain) for gain in found["gains"])
         return Attempt(**{**found, "judgement": judgement, "gains": gains})
 
     def put(self, asked: _Asked, attempt: Attempt) -> None:
         if self._folder is not None:
-            results.save(self._folder / asked.file_name, EXPERIMENT, {"attempt": _plain(attempt)})
-
-
-def _plain(value: Any) -> Any:
-    """Return records as mappings, and numbers that are none as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Gain):
-        return list(value)
-    if hasattr(value, "_asdict"):
-        return {name: _plain(each) for name, each in value._asdict().items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+            results.save(self._folder / asked.file_name, EXPERIMENT, {"attempt": attempt})

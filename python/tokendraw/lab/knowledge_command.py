@@ -93,7 +93,7 @@ def add_commands(commands: Any) -> None:
         help=f"the reported figures: {_FULL_SEEDS} seeds, and smollm2 too, on fewer exercises (15 minutes)",
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", default="lab-knowledge", help="where results go (default lab-knowledge)"
+        "--output", metavar="FOLDER", default="knowledge", help="where results go (default knowledge)"
     )
 
 

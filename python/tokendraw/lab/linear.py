@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -504,13 +505,8 @@ def add_commands(commands: Any) -> None:
         help="predict all bits at once (given, the default) or each after those before it (places)",
     )
     parser.add_argument(
-        "--folder",
-        default="linear-runs",
-        metavar="DIR",
-        help="where finished runs are kept (default linear-runs)",
+        "--output", default="linear", metavar="FOLDER", help="where runs and results go (default linear)"
     )
-    parser.add_argument("--output", metavar="FILE", help="write what was found as JSON")
-    parser.add_argument("--picture", metavar="FILE", help="draw what was found, as SVG")
 
 
 _DEFAULT: dict[str, Any] = {"sizes": [8, 12, 16], "weights": [1, 3, 5], "seeds": 1}
@@ -524,17 +520,17 @@ def _run(options: argparse.Namespace) -> None:
     settings = Settings(architecture=options.architecture, steps=options.steps)
     sizes, weights, seeds = chosen["sizes"], chosen["weights"], range(chosen["seeds"])
     with progress_bar(len(list(combinations(sizes, weights, seeds)))) as advance:
-        runs = sweep(sizes, weights, seeds, settings, folder=options.folder, advance=advance)
+        runs = sweep(sizes, weights, seeds, settings, folder=options.output, advance=advance)
     print(table(runs))
     for weight in weights:
         grown = growth(runs, weight)
         if grown is not None:
             print(f"{weight} per row: the gap grew by {grown} from the smallest to the largest size")
     print(f"{sum(run.seconds for run in runs):.0f} s of training", file=sys.stderr)
-    if options.output:
-        results.save(options.output, "linear", _told(runs, settings, chosen))
-    if options.picture:
-        draw_picture(runs, options.picture)
+    folder = Path(options.output)
+    results.save(folder / "linear.json", "linear", _told(runs, settings, chosen))
+    draw_picture(runs, folder / "linear.svg")
+    print(f"{folder / 'linear.json'}, {folder / 'linear.svg'}")
 
 
 def _told(runs: Sequence[Run], settings: Settings, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -543,14 +539,7 @@ def _told(runs: Sequence[Run], settings: Settings, chosen: dict[str, Any]) -> di
         "settings": asdict(settings) | chosen,
         "seeds": sorted({run.seed for run in runs}),
         "seconds": round(sum(run.seconds for run in runs), 1),
-        "cells": [_plain(cell._asdict()) for cell in cells(runs)],
-        "growth": {str(weight): _plain(growth(runs, weight)) for weight in chosen["weights"]},
-        "runs": [run._asdict() for run in runs],
+        "cells": cells(runs),
+        "growth": {str(weight): growth(runs, weight) for weight in chosen["weights"]},
+        "runs": list(runs),
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with intervals as mappings and their missing bounds as None."""
-    if isinstance(value, Interval):
-        return {name: None if np.isnan(bound) else bound for name, bound in value._asdict().items()}
-    return {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else value

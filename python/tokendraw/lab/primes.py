@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -406,7 +407,7 @@ def train_both(
     runs = []
     for seed in seeds:
         for direction in DIRECTIONS:
-            told = {**_plain(asdict(language)), **asdict(settings), "seed": seed, "direction": direction}
+            told = {**asdict(language), **asdict(settings), "seed": seed, "direction": direction}
             digits = "x".join(map(str, language.digits))
             name = f"{digits} base {language.base} seed {seed} {direction}"
 
@@ -621,13 +622,8 @@ def add_commands(commands: Any) -> None:
         help=f"steps of training (default {Settings.steps})",
     )
     parser.add_argument(
-        "--folder",
-        default="primes-runs",
-        metavar="DIR",
-        help="where finished runs are kept (default primes-runs)",
+        "--output", default="primes", metavar="FOLDER", help="where runs and results go (default primes)"
     )
-    parser.add_argument("--output", metavar="FILE", help="write what was found as JSON")
-    parser.add_argument("--picture", metavar="FILE", help="draw what was found, as SVG")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -635,35 +631,22 @@ def _run(options: argparse.Namespace) -> None:
     settings = Settings(architecture=options.architecture, steps=options.steps)
     seeds = range(options.seeds or (3 if options.full else 1))
     with progress_bar(len(DIRECTIONS) * len(seeds) * settings.steps) as advance:
-        runs = train_both(language, seeds, settings, folder=options.folder, advance=advance)
+        runs = train_both(language, seeds, settings, folder=options.output, advance=advance)
     print(table(language, runs))
     print(f"{sum(run.seconds for run in runs):.0f} s of training", file=sys.stderr)
-    if options.output:
-        results.save(options.output, "primes", _told(language, settings, runs))
-    if options.picture:
-        draw_picture(language, runs, options.picture)
+    folder = Path(options.output)
+    results.save(folder / "primes.json", "primes", _told(language, settings, runs))
+    draw_picture(language, runs, folder / "primes.svg")
+    print(f"{folder / 'primes.json'}, {folder / 'primes.svg'}")
 
 
 def _told(language: Language, settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
     return {
-        "language": _plain(asdict(language)),
-        "settings": asdict(settings),
+        "language": language,
+        "settings": settings,
         "seeds": sorted({run.seed for run in runs}),
         "seconds": round(sum(run.seconds for run in runs), 1),
-        "summaries": [_plain(summary._asdict()) for summary in summarize(language, runs)],
-        "gap": _plain(excess_gap(runs)),
-        "runs": [run._asdict() for run in runs],
+        "summaries": summarize(language, runs),
+        "gap": excess_gap(runs),
+        "runs": list(runs),
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: records as mappings, missing bounds of intervals as None."""
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

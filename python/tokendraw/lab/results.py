@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import platform
 import sys
@@ -15,7 +17,7 @@ import numpy as np
 
 import tokendraw
 
-__all__ = ["load", "save", "versions"]
+__all__ = ["load", "plain", "save", "versions"]
 
 _LIBRARIES = ("numpy", "torch")
 
@@ -30,7 +32,9 @@ def save(path: str | os.PathLike[str], experiment: str, found: Mapping[str, Any]
     experiment : str
         Its name, which `load` asks for.
     found : mapping
-        Settings, seeds and figures: numbers, strings, lists, NumPy's arrays and numbers, mappings of these.
+        Settings, seeds and figures: numbers, strings, NumPy's arrays and numbers, and lists, mappings,
+        dataclasses and named tuples of these. What is not a number, such as a bound that does not exist,
+        becomes null.
 
     Examples
     --------
@@ -40,11 +44,9 @@ def save(path: str | os.PathLike[str], experiment: str, found: Mapping[str, Any]
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {"experiment": experiment, "versions": versions(), **found}
+    told = plain({"experiment": experiment, "versions": versions(), **found})
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(
-        json.dumps(told, indent=1, default=_plain, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    unfinished.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -87,7 +89,34 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: object) -> object:
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it.
+
+    Parameters
+    ----------
+    value : object
+        What `save` takes.
+
+    Returns
+    -------
+    object
+        Records as mappings, arrays and tuples as lists, and None for what is not a number.
+
+    Examples
+    --------
+    >>> plain({"seeds": np.arange(2), "loss": np.nan})
+    {'seeds': [0, 1], 'loss': None}
+    """
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"results must be numbers, strings, lists or mappings, got {type(value).__name__}")
+        value = value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if not isinstance(value, str | int | float | None):
+        raise TypeError(f"results must be numbers, strings, lists or records, got {type(value).__name__}")
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -30,7 +30,7 @@ def kept_run(
     experiment, name : str
         Whose run it is, and which; the file is called after both.
     settings : mapping
-        All that the run depends on, as JSON has it: strings, numbers, lists.
+        All that the run depends on, as `results.save` takes it.
     make : callable
         Makes the run and returns what it found, as `results.save` takes it.
 
@@ -61,7 +61,7 @@ def kept_run(
     if not path.exists():
         results.save(path, experiment, {"settings": settings, "found": make()})
     kept = results.load(path, experiment)
-    for key, value in settings.items():
+    for key, value in results.plain(settings).items():
         if kept["settings"].get(key) != value:
             raise ValueError(
                 f"{key} must be {kept['settings'].get(key)} to go on with {path}, got {value}; "
