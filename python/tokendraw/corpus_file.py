@@ -12,15 +12,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tokendraw._core import log_softmax
+from tokendraw.documents import Corpus
 from tokendraw.scoring import ScoredRow
-
-if TYPE_CHECKING:
-    from tokendraw.corpus import Corpus
 
 __all__ = ["Journal", "Record", "header_of"]
 
