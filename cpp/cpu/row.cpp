@@ -183,7 +183,9 @@ double Row::mass_of_all() {
   Row all(kernels, everything, work);
   all.set_temperature(temperature_);
   all.scan(Scan::kSums);
-  const double mass = all.mass(kKeepFinite) * exp2_double(exponent_between(all.reference_, reference_, scale_));
+  // Past 2^1000 whatever is left is nothing beside what was removed.
+  const double exponent = std::min(exponent_between(all.reference_, reference_, scale_), 1000.0);
+  const double mass = all.mass(kKeepFinite) * exp2_double(exponent);
   std::swap(work.summaries, work.raw_summaries);
   return mass;
 }

@@ -167,6 +167,7 @@ def test_an_interrupt_reaches_the_main_thread():
     """A signal that the pool's threads took would leave the main thread asleep."""
     said = run(
         """
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         draw(threads=4)
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         start = time.monotonic()

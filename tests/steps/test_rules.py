@@ -88,6 +88,14 @@ def test_mass_that_is_left_and_original_mass(kept: Kept) -> None:
     assert kept(row, min_p=0.7, top_p=0.5, steps=first_min_p, top_p_mass="original") == [0, 1]
 
 
+def test_original_mass_beside_which_the_rest_is_nothing(kept: Kept) -> None:
+    """What xtc removes may be 2^1442 times as probable as what it leaves."""
+    filters = {"xtc_probability": 1.0, "xtc_threshold": 0.0, "steps": ("temperature", "xtc", "top_p")}
+    for scale in (1, 1e30):
+        row = np.float32([0, 1000, 500, 0]) * np.float32(scale)
+        assert kept(row, **filters, top_p=0.5, top_p_mass="original", seed=1) == [3]
+
+
 def test_original_mass_is_that_of_the_present_temperature(kept: Kept) -> None:
     """At half the temperature the squares count: 16, 9, 4 and 1 of 30."""
     row = log(0.4, 0.3, 0.2, 0.1)
