@@ -286,7 +286,8 @@ TEST(read_past_row) {
         launch(planted::read_past_row, shape_of(1, 32), row, 1001, out);
         return word_at(out, 26) != 26;
       },
-      {kNothing, "out of bounds: read of 4 bytes, 0 bytes past the end of allocation", "use-after-poison", kNothing});
+      // of 16 bytes where the compiler copies a float4 as one, of 4 where as four
+      {kNothing, "out of bounds: read of", "use-after-poison", kNothing});
 }
 
 TEST(misaligned_row) {
