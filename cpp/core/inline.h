@@ -4,7 +4,7 @@
 #pragma once
 
 #if defined(__CUDACC__)
-#define TOKENDRAW_INLINE static inline __host__ __device__ __forceinline__
+#define TOKENDRAW_INLINE static __host__ __device__ __forceinline__
 #else
 #define TOKENDRAW_INLINE static inline __attribute__((always_inline))
 #endif

@@ -12,12 +12,19 @@
 
 namespace tokendraw {
 
+/// One value per row in the memory of a device: its kernels read them, and nobody checks them before.
+struct DeviceValues {
+  const void* data = nullptr;
+  Dtype dtype = Dtype::kFloat32;
+};
+
 /// One value per row, or one for all rows.
 template <class T>
 struct PerRow {
   T value{};
   const T* values = nullptr;  // [count], or null for one value
   std::int64_t count = 1;
+  DeviceValues device{};  // instead of both, where the logits are on a device
 
   T operator[](std::int64_t row) const { return values ? values[row] : value; }
   bool varies() const { return values != nullptr; }

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tiles in the registers of a warp. A thread holds, of one group of lines, a few neighbouring lanes: loads are of 16
+// bytes, and the weights of a lane are added by one thread in the order that core/weight.h and docs/stream.md give.
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+
+#include "core/half.h"
+#include "core/order.h"
+#include "core/weight.h"
+#include "cuda/rows.cuh"
+
+namespace tokendraw::cuda {
+
+inline constexpr unsigned kWholeWarp = 0xffffffffu;
+inline constexpr int kWarp = 32;
+inline constexpr int kGroupsOfLines = kLinesPerTile / kLinesPerGroup;
+
+/// Scores of one thread: of the lines of its group, kWidth lanes each. kWidth 4: a warp holds one tile; 8: two.
+template <int kWidth>
+struct Part {
+  float score[kLinesPerGroup][kWidth];
+};
+
+/// The lanes that 16 bytes of a row fill, but at least 4.
+template <class Element>
+inline constexpr int kWidthOf = sizeof(Element) == 2 ? 8 : 4;
+
+/// Which scores a thread holds.
+template <int kWidth>
+struct Place {
+  static_assert(kWidth == 4 || kWidth == 8, "a warp holds whole tiles");
+  static constexpr int kThreadsPerLine = kLanes / kWidth;
+  static constexpr int kThreadsPerTile = kThreadsPerLine * kGroupsOfLines;
+  static constexpr int kTilesPerWarp = kWarp / kThreadsPerTile;
+
+  int thread = static_cast<int>(threadIdx.x) % kWarp;
+
+  __device__ int tile() const { return thread / kThreadsPerTile; }
+  __device__ int group() const { return thread % kThreadsPerTile / kThreadsPerLine; }
+  __device__ int lane() const { return thread % kThreadsPerLine * kWidth; }
+
+  /// Of the thread's first score, within its tile; a line further on are 32 more.
+  __device__ int token() const { return group() * kLinesPerGroup * kLanes + lane(); }
+};
+
+// ---- loads ----
+
+template <class Element, int kCount>
+struct Elements {
+  Element at[kCount];
+};
+
+/// kWidth elements at an address that is a multiple of their size, at most 16, cached where other blocks see it.
+template <int kWidth, class Element>
+__device__ __forceinline__ Elements<Element, kWidth> load_elements(const Element* from) {
+  constexpr int kBytes = kWidth * static_cast<int>(sizeof(Element));
+  if constexpr (kBytes == 8) {
+    return bit_cast<Elements<Element, kWidth>>(__ldcg(reinterpret_cast<const uint2*>(from)));
+  } else {
+    constexpr int kVectors = kBytes / 16;
+    Elements<uint4, kVectors> raw;
+#pragma unroll
+    for (int i = 0; i < kVectors; ++i) raw.at[i] = __ldcg(reinterpret_cast<const uint4*>(from) + i);
+    return bit_cast<Elements<Element, kWidth>>(raw);
+  }
+}
+
+/// Whether every tile of the row begins at a multiple of 16 bytes.
+template <class Element>
+__device__ __forceinline__ bool is_aligned(const Element* row) {
+  return reinterpret_cast<std::uintptr_t>(row) % 16 == 0;
+}
+
+/// The scores of this thread in the tile, -inf past the row. `whole`: all tiles of the warp are inside of the row,
+/// which is aligned.
+template <int kWidth, class Element>
+__device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64_t vocab, std::int64_t tile,
+                                                  bool whole) {
+  const std::int64_t first = tile * kTile + Place<kWidth>().token();
+  Part<kWidth> part;
+  if (whole) {
+    Elements<Element, kWidth> lines[kLinesPerGroup];
+#pragma unroll
+    for (int line = 0; line < kLinesPerGroup; ++line) lines[line] = load_elements<kWidth>(row + first + line * kLanes);
+#pragma unroll
+    for (int line = 0; line < kLinesPerGroup; ++line) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) part.score[line][i] = widen(lines[line].at[i]);
+    }
+  } else {
+#pragma unroll
+    for (int line = 0; line < kLinesPerGroup; ++line) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const std::int64_t token = first + line * kLanes + i;
+        part.score[line][i] = token < vocab ? widen(row[token]) : -INFINITY;
+      }
+    }
+  }
+  return part;
+}
+
+// ---- what must not be in a row ----
+
+enum Fault : unsigned { kNoFault = 0, kInfinityFault = 1, kNanFault = 2 };
+
+/// Faults of this thread's scores.
+template <int kWidth>
+__device__ __forceinline__ unsigned faults_of(const Part<kWidth>& part) {
+  bool finite = true;
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) finite &= part.score[line][i] <= FLT_MAX;
+  }
+  if (finite) return kNoFault;
+  unsigned faults = kNoFault;
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float score = part.score[line][i];
+      if (score != score) faults |= kNanFault;
+      if (score > FLT_MAX) faults |= kInfinityFault;
+    }
+  }
+  return faults;
+}
+
+// ---- edits ----
+
+/// edit(score, token) on every score of the thread, `token` within the row.
+template <int kWidth, class Edit>
+__device__ __forceinline__ void edit_each(Part<kWidth>& part, std::int64_t tile, Edit edit) {
+  const std::int64_t first = tile * kTile + Place<kWidth>().token();
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) edit(part.score[line][i], first + line * kLanes + i);
+  }
+}
+
+template <int kWidth>
+__device__ __forceinline__ void apply_bias(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
+                                           const RowEdits& edits, std::int64_t row) {
+  if (edits.bias) {
+    const float* bias = edits.bias + row * edits.bias_stride;
+    edit_each(part, tile, [&](float& score, std::int64_t token) {
+      if (token < vocab) score += bias[token];
+    });
+  }
+  for (int i = 0; i < edits.token_bias_count; ++i) {
+    const TokenBias biased = edits.token_bias[i];
+    if (biased.token / kTile != tile) continue;
+    edit_each(part, tile,
+              [&](float& score, std::int64_t token) { score += token == biased.token ? biased.bias : 0.0f; });
+  }
+  edit_each(part, tile, [&](float& score, std::int64_t) { score = score < FLT_MAX ? score : FLT_MAX; });
+}
+
+/// A word of the mask is a line of the row.
+template <int kWidth>
+__device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, std::int64_t tile, const RowEdits& edits,
+                                                   std::int64_t row) {
+  const Place<kWidth> place;
+  const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
+  const std::int64_t first = tile * kLinesPerTile + place.group() * kLinesPerGroup;
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+    const std::uint32_t word = first + line < edits.allowed_words ? words[first + line] : 0u;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      if ((word >> (place.lane() + i) & 1u) == 0) part.score[line][i] = -INFINITY;
+    }
+  }
+}
+static_assert(kLanes == 32, "a word of a mask holds a line");
+
+/// In the order of the contract; a forbidden token is -inf whatever its bias, and a biased score stays finite.
+template <int kWidth>
+__device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
+                                            const RowEdits& edits, std::int64_t row) {
+  if (edits.bias || edits.token_bias_count > 0) apply_bias(part, tile, vocab, edits, row);
+  if (edits.allowed) {
+    const std::uint8_t* allowed = edits.allowed + row * edits.allowed_stride;
+    edit_each(part, tile, [&](float& score, std::int64_t token) {
+      if (token < vocab && allowed[token] == 0) score = -INFINITY;
+    });
+  }
+  if (edits.allowed_bits) apply_allowed_bits(part, tile, edits, row);
+}
+
+template <int kWidth>
+__device__ __forceinline__ void apply_edits(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
+
+/// What the cutoff does not keep becomes -inf.
+template <int kWidth>
+__device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, std::int64_t tile, Cutoff cutoff) {
+  edit_each(part, tile, [&](float& score, std::int64_t token) {
+    if (!keeps(cutoff, score, token)) score = -INFINITY;
+  });
+}
+
+// ---- maxima ----
+
+template <int kWidth>
+__device__ __forceinline__ float max_of_part(const Part<kWidth>& part) {
+  float largest = part.score[0][0];
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) largest = larger(part.score[line][i], largest);
+  }
+  return largest;
+}
+
+/// The largest of the values that the threads of a tile hold.
+template <int kWidth>
+__device__ __forceinline__ float max_of_tile(float largest) {
+#pragma unroll
+  for (int apart = Place<kWidth>::kThreadsPerTile / 2; apart > 0; apart /= 2) {
+    largest = larger(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
+  }
+  return largest;
+}
+
+// ---- sums of weights ----
+
+/// What the lanes of a thread's group weigh.
+template <bool kPlain, int kWidth>
+__device__ __forceinline__ void weigh_group(const Part<kWidth>& part, const WeightConstants& constants,
+                                            float (&sums)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    sums[i] = 0.0f;
+#pragma unroll
+    for (int line = 0; line < kLinesPerGroup; ++line) {
+      const auto weight = weight_parts<kPlain>(part.score[line][i], constants);
+      sums[i] = fma(weight.fraction, weight.power, sums[i]);
+    }
+  }
+}
+
+/// Takes, of every pair of threads `apart` from each other, the half of the values that is this one's by `upper`.
+template <int kCount>
+__device__ __forceinline__ void exchange_halves(const float* values, bool upper, int apart, float* own, float* other) {
+#pragma unroll
+  for (int i = 0; i < kCount / 2; ++i) {
+    const float low = values[i];
+    const float high = values[i + kCount / 2];
+    own[i] = upper ? high : low;
+    other[i] = __shfl_xor_sync(kWholeWarp, upper ? low : high, apart);
+  }
+}
+
+/// Lanes whose totals a thread has after merge_groups().
+template <int kWidth>
+inline constexpr int kTotals = kWidth / kGroupsOfLines;
+
+/// From the four groups' sums of kWidth lanes each, in four threads, to the totals of a quarter of the lanes in each:
+/// groups are added one after another.
+template <int kWidth>
+__device__ __forceinline__ void merge_groups(const float (&sums)[kWidth], float (&totals)[kTotals<kWidth>]) {
+  using Where = Place<kWidth>;
+  constexpr int kHalf = kWidth / 2;
+  constexpr int kQuarter = kWidth / 4;
+  const int group = Where().group();
+  const bool odd = group % 2 != 0;
+  const bool upper = group >= 2;
+  float own[kHalf], across[kHalf];  // of this group, and of the one that is two away
+  exchange_halves<kWidth>(sums, upper, 2 * Where::kThreadsPerLine, own, across);
+  float from_own[kQuarter], from_next[kQuarter], from_across[kQuarter], from_far[kQuarter];
+  exchange_halves<kHalf>(own, odd, Where::kThreadsPerLine, from_own, from_next);
+  exchange_halves<kHalf>(across, odd, Where::kThreadsPerLine, from_across, from_far);
+#pragma unroll
+  for (int i = 0; i < kQuarter; ++i) {
+    const float near_even = odd ? from_next[i] : from_own[i];
+    const float near_odd = odd ? from_own[i] : from_next[i];
+    const float far_even = odd ? from_far[i] : from_across[i];
+    const float far_odd = odd ? from_across[i] : from_far[i];
+    const float first = upper ? far_even : near_even;
+    const float second = upper ? far_odd : near_odd;
+    const float third = upper ? near_even : far_even;
+    const float fourth = upper ? near_odd : far_odd;
+    totals[i] = ((first + second) + third) + fourth;
+  }
+}
+
+/// The lane whose total merge_groups() leaves in totals[i] of this thread.
+template <int kWidth>
+__device__ __forceinline__ int lane_of_total(int i) {
+  const Place<kWidth> place;
+  return place.lane() + place.group() * kTotals<kWidth> + i;
+}
+
+/// Lanes added in float64 by halves, for every thread of the tile: lane i with lane i + 16, then 8, 4, 2, 1.
+template <int kWidth>
+__device__ __forceinline__ double sum_of_totals(const float (&totals)[kTotals<kWidth>]) {
+  constexpr int kCount = kTotals<kWidth>;
+  double sums[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) sums[i] = static_cast<double>(totals[i]);
+  // Lanes are as far apart as threads of a line, then as groups, then within a thread.
+#pragma unroll
+  for (int apart = Place<kWidth>::kThreadsPerLine / 2; apart > 0; apart /= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sums[i] += __shfl_xor_sync(kWholeWarp, sums[i], apart);
+  }
+#pragma unroll
+  for (int apart = Place<kWidth>::kThreadsPerTile / 2; apart >= Place<kWidth>::kThreadsPerLine; apart /= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sums[i] += __shfl_xor_sync(kWholeWarp, sums[i], apart);
+  }
+  if constexpr (kCount == 2) return sums[0] + sums[1];
+  return sums[0];
+}
+
+/// The lanes' totals of the thread's tile.
+template <int kWidth>
+__device__ __forceinline__ void lane_totals(const Part<kWidth>& part, const WeightConstants& constants,
+                                            float (&totals)[kTotals<kWidth>]) {
+  float sums[kWidth];
+  // A warp of two tiles may hold one of each kind.
+  if (__all_sync(kWholeWarp, constants.plain)) {
+    weigh_group<true>(part, constants, sums);
+  } else {
+    weigh_group<false>(part, constants, sums);
+  }
+  merge_groups<kWidth>(sums, totals);
+}
+
+/// What the tile weighs in its own units; 0 for a tile that holds nothing finite.
+template <int kWidth>
+__device__ __forceinline__ double sum_of_tile(const Part<kWidth>& part, float tile_max, const Scale& scale) {
+  const bool empty = !(tile_max >= -FLT_MAX && tile_max <= FLT_MAX);
+  const WeightConstants constants = weight_constants(reference_of(empty ? 0.0f : tile_max, scale), scale);
+  float totals[kTotals<kWidth>];
+  lane_totals(part, constants, totals);
+  const double sum = sum_of_totals<kWidth>(totals);
+  return empty ? 0.0 : sum;
+}
+
+}  // namespace tokendraw::cuda
