@@ -93,13 +93,13 @@ struct WeightParts {
   Float power;
 };
 
-/// Float: float or a vector of floats with overloads of fma, larger and power_of_two_field. NaN and +inf are not
-/// allowed.
+/// Float: float or a vector of floats with overloads of fma, larger and power_of_two_field. Of NaN the fraction is NaN;
+/// +inf is not allowed.
 template <bool kPlain, class Float>
 TOKENDRAW_INLINE WeightParts<Float> weight_parts(Float score, const WeightConstants& c) {
   Float x = score;
   if constexpr (!kPlain) x = (x - Float(c.base)) * Float(c.prescale);
-  x = larger(x, Float(c.lowest));
+  x = larger(Float(c.lowest), x);  // in this order NaN stays NaN
   const Float rounding = Float(c.rounding);
   const Float high = Float(c.high);
   const Float shifted = fma(x, high, rounding);

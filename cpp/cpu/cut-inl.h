@@ -35,16 +35,22 @@ TOKENDRAW_INLINE Line floors_of(const TileCut& cut, int line) {
   return load_line(floors);
 }
 
+/// -inf below the floors.
+TOKENDRAW_INLINE Line keep_from(const Line& x, const Line& floors) {
+  Line kept;
+  for (int r = 0; r < kRegisters; ++r) {
+    kept.v[r] = select(greater_equal(x.v[r], floors.v[r]), x.v[r], Vector(kMinusInfinity));
+  }
+  return kept;
+}
+
 template <bool kPlain, class Element>
 TOKENDRAW_INLINE Line cut_lane_sums(const Element* elements, int count, const WeightConstants& constants,
                                     const TileCut& cut) {
   LaneSums sums;
-  for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
-    const Line floors = floors_of(cut, line);
-    Line kept;
-    for (int r = 0; r < kRegisters; ++r) {
-      kept.v[r] = select(greater_equal(x.v[r], floors.v[r]), x.v[r], Vector(kMinusInfinity));
-    }
+  for_each_lines(elements, count, [&](int line, const Lines& x) TOKENDRAW_INLINED {
+    Lines kept;
+    for (int i = 0; i < kLinesInStep; ++i) kept.line[i] = keep_from(x.line[i], floors_of(cut, line + i));
     add_weights<kPlain>(sums, line, kept, constants);
   });
   close_group(sums);

@@ -40,17 +40,22 @@ TOKENDRAW_INLINE void store_part(Out* to, int count, const Line& line) {
 template <bool kPlain, class Element, class Out>
 TOKENDRAW_INLINE void write_tile_gradient(const Element* elements, int count, const WeightConstants& constants,
                                           float factor, float shift, Out* out) {
-  for_each_line(elements, count, [&](int line, const Line& x) TOKENDRAW_INLINED {
-    Line gradient;
-    for (int r = 0; r < kRegisters; ++r) {
-      const auto weight = weight_parts<kPlain>(x.v[r], constants);
-      gradient.v[r] = fma(weight.fraction * weight.power, Vector(factor), Vector(-shift));
-    }
-    const int left = count - line * kLanes;
-    if (left >= kLanes) {
-      store_line(out + line * kLanes, gradient);
-    } else {
-      store_part(out + line * kLanes, left, gradient);
+  for_each_lines(elements, count, [&](int line, const Lines& x) TOKENDRAW_INLINED {
+    Lines gradient;
+    in_parts(x, [&](int first, const Registers& scores) TOKENDRAW_INLINED {
+      const auto weight = weight_parts<kPlain>(scores, constants);
+      const Registers slope = fma(weight.fraction * weight.power, Registers(factor), Registers(-shift));
+      for (int r = 0; r < kInStep; ++r) {
+        gradient.line[(first + r) / kRegisters].v[(first + r) % kRegisters] = slope.v[r];
+      }
+    });
+    for (int i = 0; i < kLinesInStep; ++i) {
+      const int left = count - (line + i) * kLanes;
+      if (left >= kLanes) {
+        store_line(out + (line + i) * kLanes, gradient.line[i]);
+      } else if (left > 0) {
+        store_part(out + (line + i) * kLanes, left, gradient.line[i]);
+      }
     }
   });
 }

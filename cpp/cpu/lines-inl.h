@@ -8,6 +8,7 @@
 
 #include "core/weight.h"
 #include "cpu/kernels.h"
+#include "cpu/registers-inl.h"
 
 namespace tokendraw::cpu {
 namespace {
@@ -65,6 +66,47 @@ TOKENDRAW_INLINE void for_each_line(const Element* elements, int count, Visit vi
   const int whole = count / kLanes;
   for (int line = 0; line < whole; ++line) visit(line, load_line(elements + line * kLanes));
   if (count % kLanes != 0) visit(whole, load_part(elements + whole * kLanes, count % kLanes));
+}
+
+/// Lines whose weights are computed in step: at least as many registers as go through the polynomial together.
+inline constexpr int kLinesInStep = kRegisters < kInStep ? kInStep / kRegisters : 1;
+static_assert(kLinesPerGroup % kLinesInStep == 0 && kLinesInStep * kRegisters % kInStep == 0, "steps fill groups");
+
+struct Lines {
+  Line line[kLinesInStep];
+};
+
+template <class Element>
+TOKENDRAW_INLINE Lines load_lines(const Element* from) {
+  Lines lines;
+  for (int i = 0; i < kLinesInStep; ++i) lines.line[i] = load_line(from + i * kLanes);
+  return lines;
+}
+
+/// visit(first_line, Lines) for all lines of a tile, a few at a time, padded with -inf.
+template <class Element, class Visit>
+TOKENDRAW_INLINE void for_each_lines(const Element* elements, int count, Visit visit) {
+  if (count == kTile) {
+#pragma GCC unroll 2
+    for (int line = 0; line < kLinesPerTile; line += kLinesInStep) visit(line, load_lines(elements + line * kLanes));
+    return;
+  }
+  for (int line = 0; line * kLanes < count; line += kLinesInStep) {
+    Lines lines;
+    for (int i = 0; i < kLinesInStep; ++i) lines.line[i] = line_of(elements, count, line + i);
+    visit(line, lines);
+  }
+}
+
+/// visit(first, Registers) for the registers of some lines that go through the polynomial together, counted through its
+/// lines from `first` on.
+template <class Visit>
+TOKENDRAW_INLINE void in_parts(const Lines& lines, Visit visit) {
+  for (int first = 0; first < kLinesInStep * kRegisters; first += kInStep) {
+    visit(first, in_step([&](int r) TOKENDRAW_INLINED {
+            return lines.line[(first + r) / kRegisters].v[(first + r) % kRegisters];
+          }));
+  }
 }
 
 struct TileRange {

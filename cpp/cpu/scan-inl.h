@@ -14,7 +14,6 @@ struct LaneSums {
   Line group = filled_line(0.0f);
 };
 
-/// Adds a line's weights; a group of lines joins the total when it is complete, which bounds the rounding.
 TOKENDRAW_INLINE void close_group(LaneSums& sums) {
   for (int r = 0; r < kRegisters; ++r) {
     sums.total.v[r] = sums.total.v[r] + sums.group.v[r];
@@ -22,13 +21,17 @@ TOKENDRAW_INLINE void close_group(LaneSums& sums) {
   }
 }
 
+/// Adds the weights of some lines; a group of lines joins the total when it is complete, which bounds the rounding.
 template <bool kPlain>
-TOKENDRAW_INLINE void add_weights(LaneSums& sums, int line, const Line& x, const WeightConstants& constants) {
-  for (int r = 0; r < kRegisters; ++r) {
-    const auto weight = weight_parts<kPlain>(x.v[r], constants);
-    sums.group.v[r] = fma(weight.fraction, weight.power, sums.group.v[r]);
-  }
-  if ((line + 1) % kLinesPerGroup == 0) close_group(sums);
+TOKENDRAW_INLINE void add_weights(LaneSums& sums, int line, const Lines& x, const WeightConstants& constants) {
+  in_parts(x, [&](int first, const Registers& scores) TOKENDRAW_INLINED {
+    const auto weight = weight_parts<kPlain>(scores, constants);
+    for (int r = 0; r < kInStep; ++r) {
+      Vector& sum = sums.group.v[(first + r) % kRegisters];
+      sum = fma(weight.fraction.v[r], weight.power.v[r], sum);
+    }
+  });
+  if ((line + kLinesInStep) % kLinesPerGroup == 0) close_group(sums);
 }
 
 TOKENDRAW_INLINE double sum_of_lanes(const Line& line) {
@@ -40,8 +43,8 @@ TOKENDRAW_INLINE double sum_of_lanes(const Line& line) {
 template <bool kPlain, class Element>
 TOKENDRAW_INLINE double tile_sum(const Element* elements, int count, const WeightConstants& constants) {
   LaneSums sums;
-  for_each_line(elements, count,
-                [&](int line, const Line& x) TOKENDRAW_INLINED { add_weights<kPlain>(sums, line, x, constants); });
+  for_each_lines(elements, count,
+                 [&](int line, const Lines& x) TOKENDRAW_INLINED { add_weights<kPlain>(sums, line, x, constants); });
   close_group(sums);
   return sum_of_lanes(sums.total);
 }
@@ -122,38 +125,68 @@ static bool scan_max(const RowView& row, TileSpan tiles, TileSummary* summaries,
   });
 }
 
-/// False if the tile's largest score is no number or infinite.
+TOKENDRAW_INLINE void take_larger(const Line& x, Line& max) {
+  for (int r = 0; r < kRegisters; ++r) max.v[r] = larger(x.v[r], max.v[r]);
+}
+
+/// NaN is not seen: the sum shows it.
 template <class Element>
-TOKENDRAW_INLINE bool find_max(const Element* elements, int count, float* max, float* groups) {
+TOKENDRAW_INLINE Line largest_of(const Element* elements, int count) {
+  Line max = filled_line(kMinusInfinity);
+  for_each_line(elements, count, [&](int, const Line& x) TOKENDRAW_INLINED { take_larger(x, max); });
+  return max;
+}
+
+TOKENDRAW_INLINE float fold_groups_of(const Line& max, float* group_max, std::int64_t tile) {
   float unused[kGroupsPerTile];
-  return finish_maxima(tile_maxima(elements, count), groups ? groups : unused, max);
+  return fold_groups(max, group_max ? group_max + tile * kGroupsPerTile : unused);
 }
 
+/// Fills in the sum of a tile whose largest score is known. False if the tile holds NaN or +inf.
 template <class Element>
-TOKENDRAW_INLINE double sum_below(const Element* elements, int count, const Scale& scale, float max) {
-  if (!(max >= -FLT_MAX && max <= FLT_MAX)) return 0.0;
-  return tile_sum(elements, count, weight_constants(reference_of(max, scale), scale));
+TOKENDRAW_INLINE bool sum_below_max(const Element* elements, int count, const Scale& scale, TileSummary& summary) {
+  summary.sum = 0.0;
+  if (summary.max > FLT_MAX) return false;
+  if (!(summary.max >= -FLT_MAX)) return bits(tile_maxima(elements, count).nan) == 0;  // nothing, or only NaN
+  summary.sum = tile_sum(elements, count, weight_constants(reference_of(summary.max, scale), scale));
+  return !__builtin_isnan(summary.sum);
 }
 
-TOKENDRAW_INLINE float* groups_of(float* group_max, std::int64_t tile) {
-  return group_max ? group_max + tile * kGroupsPerTile : nullptr;
+/// The sum of a whole tile, and the largest scores of the next: while the ports weigh one, the other arrives from the
+/// second-level cache.
+template <class Element>
+TOKENDRAW_INLINE double sum_and_look_ahead(const Element* tile, const WeightConstants& constants, Line& max_of_next) {
+  LaneSums sums;
+  for_each_lines(tile, kTile, [&](int line, const Lines& x) TOKENDRAW_INLINED {
+    const Lines next = load_lines(tile + kTile + line * kLanes);
+    for (int i = 0; i < kLinesInStep; ++i) take_larger(next.line[i], max_of_next);
+    add_weights<true>(sums, line, x, constants);
+  });
+  return sum_of_lanes(sums.total);
 }
 
-/// The largest score of the next tile is found before this tile is summed: neither the end of its reduction nor memory
-/// is waited for.
 template <class Element>
 TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, const Element* logits, const Scale& scale, TileSpan tiles,
                                    TileSummary* summaries, float* group_max) {
   bool valid = true;
-  for (std::int64_t ahead = tiles.begin; ahead <= tiles.end; ++ahead) {
-    if (ahead < tiles.end) {
-      const TileRange range = range_of(row, ahead);
-      valid &= find_max(logits + range.begin, range.count, &summaries[ahead].max, groups_of(group_max, ahead));
+  bool seen = false;  // whether the largest score of the tile is known
+  for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+    const TileRange range = range_of(row, tile);
+    const Element* elements = logits + range.begin;
+    TileSummary& summary = summaries[tile];
+    if (!seen) summary.max = fold_groups_of(largest_of(elements, range.count), group_max, tile);
+    const bool finite = summary.max >= -FLT_MAX && summary.max <= FLT_MAX;
+    const WeightConstants constants = weight_constants(reference_of(finite ? summary.max : 0.0f, scale), scale);
+    const bool next_is_whole = tile + 1 < tiles.end && row.vocab - range.begin >= 2 * kTile;
+    seen = finite && constants.plain && next_is_whole;
+    if (!seen) {
+      valid &= sum_below_max(elements, range.count, scale, summary);
+      continue;
     }
-    if (ahead == tiles.begin) continue;
-    TileSummary& summary = summaries[ahead - 1];
-    const TileRange range = range_of(row, ahead - 1);
-    summary.sum = sum_below(logits + range.begin, range.count, scale, summary.max);
+    Line max_of_next = filled_line(kMinusInfinity);
+    summary.sum = sum_and_look_ahead(elements, constants, max_of_next);
+    summaries[tile + 1].max = fold_groups_of(max_of_next, group_max, tile + 1);
+    valid &= !__builtin_isnan(summary.sum);
   }
   return valid;
 }
@@ -162,10 +195,9 @@ TOKENDRAW_INLINE bool scan_sums_of(const RowView& row, EditedScores source, cons
                                    TileSummary* summaries, float* group_max) {
   bool valid = true;
   for (std::int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
-    TileSummary& summary = summaries[tile];
     valid &= visit_tile(row, source, tile, [&](const float* scores, int count) TOKENDRAW_INLINED {
-      valid &= find_max(scores, count, &summary.max, groups_of(group_max, tile));
-      summary.sum = sum_below(scores, count, scale, summary.max);
+      summaries[tile].max = fold_groups_of(largest_of(scores, count), group_max, tile);
+      valid &= sum_below_max(scores, count, scale, summaries[tile]);
     });
   }
   return valid;

@@ -517,26 +517,49 @@ TEST(kernels_of_float16_rows) { check_kernels(Dtype::kFloat16); }
 TEST(kernels_of_bfloat16_rows) { check_kernels(Dtype::kBfloat16); }
 TEST(kernels_of_float64_rows) { check_kernels(Dtype::kFloat64); }
 
+/// Whether every table calls the row invalid, under every edit.
+void check_invalid(const Values& values, Dtype dtype, const std::string& name) {
+  const auto size = static_cast<std::int64_t>(values.size());
+  const Row row(values, dtype, true);
+  for (const char* edit : kEdits) {
+    const Edits edits(edit, size, true);
+    Question question{row.view(), 1.0, kKeepFinite, 0.0f, 0.0f};
+    edits.apply_to(question.row);
+    for (const cpu::Isa& isa : cpu::supported_isas()) {
+      const Answers answers = ask(*isa.kernels, question);
+      CHECK_WITH(!answers.maxima_valid && !answers.sums_valid,
+                 std::string(isa.name) + " " + edit + " " + test::shown(size) + " " + name);
+    }
+  }
+}
+
+constexpr std::array<Dtype, kLogitDtypes> kDtypes{Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16, Dtype::kFloat64};
+
 // One NaN or +inf, anywhere in a row, edited or not, masked or not.
 TEST(kernels_see_every_invalid_logit) {
-  for (const Dtype dtype : {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16, Dtype::kFloat64}) {
+  for (const Dtype dtype : kDtypes) {
     for (const std::int64_t size : {1, 5, 16, 33, 1024, 1061, 2100}) {
       for (const std::int64_t place : {std::int64_t{0}, size / 3, size / 2, size - 1}) {
         for (const float bad : {std::nanf(""), HUGE_VALF}) {
           Values values = filled(size, -1.0f);
           values[static_cast<std::size_t>(place)] = bad;
-          const Row row(values, dtype, true);
-          for (const char* edit : kEdits) {
-            const Edits edits(edit, size, true);
-            Question question{row.view(), 1.0, kKeepFinite, 0.0f, 0.0f};
-            edits.apply_to(question.row);
-            for (const cpu::Isa& isa : cpu::supported_isas()) {
-              const Answers answers = ask(*isa.kernels, question);
-              CHECK_WITH(!answers.maxima_valid && !answers.sums_valid,
-                         std::string(isa.name) + " " + edit + " " + test::shown(size) + " " + test::shown(place));
-            }
-          }
+          check_invalid(values, dtype, test::shown(place));
         }
+      }
+    }
+  }
+}
+
+// Where its tile holds nothing else that is finite, only NaN, or scores that are their own base.
+TEST(kernels_see_nan_in_unusual_tiles) {
+  for (const Dtype dtype : kDtypes) {
+    for (const float other : {-HUGE_VALF, std::nanf(""), 6e4f}) {
+      for (const std::size_t tile : {std::size_t{0}, std::size_t{1}, std::size_t{2}}) {
+        Values values = filled(2100, -1.0f);
+        const auto begin = values.begin() + static_cast<std::ptrdiff_t>(tile * kTile);
+        std::fill(begin, std::min(begin + kTile, values.end()), other);
+        *(begin + 40) = std::nanf("");
+        check_invalid(values, dtype, test::shown(other));
       }
     }
   }
