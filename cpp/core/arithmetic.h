@@ -26,8 +26,15 @@ TOKENDRAW_INLINE float fma(float a, float b, float c) {
 #endif
 }
 
-/// The larger of two; where either is NaN, the second (as `maxps` does).
-TOKENDRAW_INLINE float larger(float a, float b) { return a > b ? a : b; }
+/// The larger of two; where either is NaN, the second (as `maxps` does), but on a GPU the other one: its maximum is one
+/// instruction, and NaN is looked for there before.
+TOKENDRAW_INLINE float larger(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return fmaxf(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
 /// The nearest float that is finite.
 TOKENDRAW_INLINE float finite_float(double x) {
