@@ -30,8 +30,8 @@ class StreamBackend final : public Backend {
   void verify(const Request&, const Drafts&, const VerifyOutputs&, RowStatus*) override;
 
  private:
-  /// The context with a workspace of at least as many bytes.
-  const Context& with_workspace(std::size_t bytes);
+  /// The context with a workspace for as many rows.
+  const Context& with_workspace(std::int64_t rows, std::int64_t vocab);
 
   Context context_;
   StreamMemory& memory_;
