@@ -37,7 +37,8 @@ class CurrentDevice {
   int before_ = 0;
 };
 
-bool is_capturing(cudaStream_t stream) {
+bool is_capturing(cudaStream_t stream, int device) {
+  const CurrentDevice current(device);  // whose default stream it may be
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   expect(cudaStreamIsCapturing(stream, &status), "to say whether a graph is captured");
   return status != cudaStreamCaptureStatusNone;
@@ -155,9 +156,8 @@ class CudaModule final : public Module {
   }
 
   std::unique_ptr<Call> call(int device, void* stream, Memory* memory) override {
-    const CurrentDevice current(device);
     const auto handle = static_cast<cudaStream_t>(stream);
-    const bool is_captured = is_capturing(handle);
+    const bool is_captured = is_capturing(handle, device);
     auto [chosen, described] = memory_for(device, handle, memory, is_captured);
     std::unique_lock<std::mutex> in_use(chosen->in_use);
     return std::make_unique<StreamCall>(described, handle, is_captured, *chosen, std::move(in_use));
@@ -198,7 +198,16 @@ class CudaModule final : public Module {
     return *memory;
   }
 
-  /// A captured stream that never ran takes the memory that warmup set aside, and keeps it.
+  /// A captured stream that has less takes the memory that was set aside, and keeps it.
+  void adopt_spare(int device, cudaStream_t stream) {
+    std::vector<std::unique_ptr<StreamMemory>>& spares = spares_[device];
+    StreamMemory& used = own(device, stream);
+    if (spares.empty() || spares.back()->bytes() <= used.bytes()) return;
+    std::swap(memories_[{device, stream}], spares.back());
+    outgrown_.push_back(std::move(spares.back()));
+    spares.pop_back();
+  }
+
   std::pair<StreamMemory*, Device> memory_for(int device, cudaStream_t stream, Memory* given, bool is_captured) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Device described = usable_.at(device);
@@ -208,17 +217,15 @@ class CudaModule final : public Module {
           "they need");
     }
     if (given != nullptr) return {static_cast<StreamMemory*>(given), described};
-    if (is_captured && memories_.count({device, stream}) == 0 && !spares_[device].empty()) {
-      memories_[{device, stream}] = std::move(spares_[device].back());
-      spares_[device].pop_back();
-    }
+    if (is_captured) adopt_spare(device, stream);
     return {&own(device, stream), described};
   }
 
   std::mutex mutex_;
   std::map<int, Device> usable_;
   std::map<std::pair<int, cudaStream_t>, std::unique_ptr<StreamMemory>> memories_;
-  std::map<int, std::vector<std::unique_ptr<StreamMemory>>> spares_;
+  std::map<int, std::vector<std::unique_ptr<StreamMemory>>> spares_;  // by device, from the first warmup on
+  std::vector<std::unique_ptr<StreamMemory>> outgrown_;               // earlier graphs may use it
 };
 
 }  // namespace
