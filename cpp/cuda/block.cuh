@@ -5,7 +5,6 @@
 
 #include <cstdint>
 
-#include "core/arithmetic.h"
 #include "cuda/device.cuh"
 #include "cuda/tuning.h"
 
@@ -27,11 +26,6 @@ __device__ __forceinline__ Value merged_in_block(Value value, Merge merge) {
   }
   __syncthreads();
   return value;
-}
-
-/// NaN in no thread.
-__device__ __forceinline__ float max_in_block(float value) {
-  return merged_in_block(value, [](float a, float b) { return larger(a, b); });
 }
 
 /// The sum of the counts of the threads before this one.

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "cuda/block.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/row.cuh"
 
 namespace tokendraw::cuda {
 
@@ -19,16 +19,18 @@ __host__ __device__ constexpr int count_chunks(std::int64_t vocab) {
   return static_cast<int>((vocab + kTile - 1) / kTile) * kChunksPerTile<kWidth>;
 }
 
-/// One row by chunks: RowOfChunks<float, 4, NoEdits>{logits, vocab, row, edits}. Tokens and chunks fit 32 bits, as a
-/// vocabulary does.
-template <class Element, int kWidthOfRow, class EditsOfRows>
+/// One row by chunks. Tokens and chunks fit 32 bits, as a vocabulary does.
+template <class Element, class EditsOfRows>
 struct RowOfChunks {
-  static constexpr int kWidth = kWidthOfRow;
+  static constexpr int kWidth = kWidthOf<Element>;
 
   const Element* logits;
   std::int32_t vocab;
   std::int64_t index;
   const EditsOfRows& edits;
+
+  __device__ explicit RowOfChunks(const RowReader<Element, EditsOfRows>& row)
+      : logits(row.logits), vocab(static_cast<std::int32_t>(row.vocab)), index(row.index), edits(row.edits) {}
 
   __device__ int chunks() const { return count_chunks<kWidth>(vocab); }
 
@@ -93,23 +95,33 @@ struct RestOfRow {
   }
 };
 
-/// The first look at a row: maxima [chunks] of its chunks, in shared or global memory. Returns the largest score of
-/// all, in every thread; `faults` are those of the whole row.
-template <class Element, int kWidth, class EditsOfRows>
-__device__ float scan_chunks(const RowOfChunks<Element, kWidth, EditsOfRows>& row, float* maxima, unsigned* faults) {
-  float max = -INFINITY;
-  unsigned found = kNoFault;
-  for (int chunk = static_cast<int>(threadIdx.x); chunk < row.chunks(); chunk += kThreads) {
+/// The first look at a row: the share of block `rank` of `blocks` in maxima [chunks], in shared or global memory; NaN
+/// or +inf where a chunk holds one.
+template <class Element, class EditsOfRows>
+__device__ void scan_chunks(const RowOfChunks<Element, EditsOfRows>& row, float* maxima, unsigned rank,
+                            unsigned blocks) {
+  constexpr int kWidth = kWidthOf<Element>;
+  const int step = static_cast<int>(blocks) * kThreads;
+  for (int chunk = static_cast<int>(rank) * kThreads + static_cast<int>(threadIdx.x); chunk < row.chunks();
+       chunk += step) {
     const std::int64_t tile = chunk / kChunksPerTile<kWidth>;
     const bool whole = is_aligned(row.logits) && (tile + 1) * kTile <= row.vocab;
     Part<kWidth> part = load_part<kWidth>(row.logits, row.vocab, tile, whole);
-    found |= faults_of(part);
+    const unsigned faults = faults_of(part);
     apply_edits(part, tile, row.vocab, row.edits, row.index);
-    maxima[chunk] = max_of_part(part);
-    max = larger(maxima[chunk], max);
+    const float max = max_of_part(part);
+    maxima[chunk] = faults == kNoFault ? max : (faults & kNanFault) != 0 ? NAN : INFINITY;
   }
-  *faults = merged_in_block(found, [](unsigned a, unsigned b) { return a | b; });
-  return max_in_block(max);
+}
+
+/// The largest score of the row, in every thread; NaN where it holds one.
+__device__ inline float max_of_chunks(const float* maxima, int chunks) {
+  const auto larger_or_nan = [](float a, float b) { return a > b || a != a ? a : b; };
+  float max = -INFINITY;
+  for (int chunk = static_cast<int>(threadIdx.x); chunk < chunks; chunk += kThreads) {
+    max = larger_or_nan(maxima[chunk], max);
+  }
+  return merged_in_block(max, larger_or_nan);
 }
 
 // ---- keys: what a selection counts by ----

@@ -9,19 +9,19 @@ namespace tokendraw::test {
 using namespace tokendraw::cuda;
 
 // logits [rows, vocab] -> list [rows, k], counts [rows], cutoffs [rows]; one block per row; maxima [rows, chunks]
-template <class Element, int kWidth, class EditsOfRows>
+template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads)
-    select(const Rows rows, const EditsOfRows edits, const int k, const std::uint32_t cutoff_k, float* maxima,
-           Candidate* list, int* counts, Cutoff* cutoffs) {
+    select(const Rows rows, const __grid_constant__ EditsOfRows edits, const int k, const std::uint32_t cutoff_k,
+           float* maxima, Candidate* list, int* counts, Cutoff* cutoffs) {
   TOKENDRAW_SHARED(space, TopKSpace);
   const std::int64_t index = blockIdx.x;
-  const RowOfChunks<Element, kWidth, EditsOfRows> row{rows.row<Element>(index), static_cast<std::int32_t>(rows.vocab),
-                                                      index, edits};
+  const RowOfChunks<Element, EditsOfRows> row(RowReader<Element, EditsOfRows>(rows, index, edits));
   maxima += index * row.chunks();
-  unsigned faults = kNoFault;
-  const float max = scan_chunks(row, maxima, &faults);
-  if (faults != kNoFault || !(max >= -FLT_MAX)) {
-    if (threadIdx.x == 0) counts[index] = -1;
+  scan_chunks(row, maxima, 0, 1);
+  __syncthreads();
+  const float max = max_of_chunks(maxima, row.chunks());
+  if (status_of(max) != RowStatus::kValid) {
+    if (threadIdx.x == 0) counts[index] = -static_cast<int>(status_of(max));
     return;
   }
   const int count = select_top_k(row, maxima, max, static_cast<std::uint32_t>(k), space);
