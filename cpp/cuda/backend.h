@@ -30,8 +30,8 @@ class StreamBackend final : public Backend {
   void verify(const Request&, const Drafts&, const VerifyOutputs&, RowStatus*) override;
 
  private:
-  /// The context with a workspace for as many rows.
-  const Context& with_workspace(std::int64_t rows, std::int64_t vocab);
+  /// The context with a workspace for such rows.
+  const Context& with_workspace(const Logits& logits);
 
   Context context_;
   StreamMemory& memory_;

@@ -76,26 +76,15 @@ def warmup(logits: Any) -> None:
     RuntimeError
         Where `problem` has one.
     """
-    from tokendraw._core import draw, filter_logits, greedy, log_softmax, logsumexp, sample, softmax
-    from tokendraw._core import cross_entropy, entropy, token_logprobs, top_continuations, top_k
-
     _core._cuda_device_of(logits)
     edits: tuple[dict[str, Any], ...] = ({}, {"bias": {0: 0.0}})
     for edit in edits:
-        greedy(logits, **edit)
+        _core.greedy(logits, **edit)
         for filters in _FILTERS:
-            sample(logits, seed=0, **filters, **edit)
-            draw(logits, seed=0, logprobs=2, **filters, **edit)
-            for transform in (softmax, log_softmax, filter_logits):
-                transform(logits, **filters, **edit)
+            _core.sample(logits, seed=0, **filters, **edit)
+            _core.draw(logits, seed=0, logprobs=2, **filters, **edit)
     for k in (1, 50, 2000):
-        top_k(logits, k)
-    for temperature in (0.0, 1.0):
-        token_logprobs(logits, 0, ranks=True, temperature=temperature)
-        entropy(logits, temperature=temperature)
-    logsumexp(logits)
-    for gradient in (False, True):
-        cross_entropy(logits, 0, gradient=gradient)
+        _core.top_k(logits, k)
     _core._set_cuda_warm(logits)
 
 
