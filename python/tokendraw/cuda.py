@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUDA: whether it is there, what must be done before a graph is captured, and whose memory kernels work in."""
+"""CUDA: whether it is there, what comes before a graph is captured, and whose memory kernels work in."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def problem(device: int = 0) -> str | None:
     Returns
     -------
     str or None
-        That this build has no CUDA, that there is no driver or one that is too old, no such device, or no kernel
-        for it.
+        That this build has no CUDA, that there is no driver or one that is too old, no such device, or no
+        kernel for it.
 
     Examples
     --------
@@ -62,9 +62,10 @@ _FILTERS: tuple[dict[str, Any], ...] = (
 def warmup(logits: Any) -> None:
     """Make calls on such logits safe while a CUDA graph is captured, on their device and the current stream.
 
-    A kernel is loaded when it is first started, and memory is allocated when it is first needed; neither may happen
-    during a capture. This starts every kernel once and sets memory aside, for the current stream and for one
-    captured stream more; then it waits. Call it for the largest batch, before each capture on a stream of its own.
+    A kernel is loaded when it is first started, and memory is allocated when it is first needed; neither may
+    happen during a capture. This starts every kernel once and sets memory aside, for the current stream and
+    for one captured stream more; then it waits. Call it for the largest batch, before each capture on a stream
+    of its own.
 
     Parameters
     ----------
@@ -91,8 +92,9 @@ def warmup(logits: Any) -> None:
 class Workspace:
     """Memory of a CUDA device that calls inside of ``with`` use, instead of that of their stream.
 
-    A graph keeps the memory that it was captured with. Give it a workspace of its own where it will be replayed at
-    the same time as other calls of the stream that captured it, or as other graphs. One at a time may use it.
+    A graph keeps the memory that it was captured with. Give it a workspace of its own where it will be
+    replayed at the same time as other calls of the stream that captured it, or as other graphs. One at a time
+    may use it.
 
     Parameters
     ----------

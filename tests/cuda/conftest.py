@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emulated devices as a fixture: built on first use, in their default state at the beginning of every test."""
+"""The emulated devices as a fixture: built on first use, in their default state when a test begins."""
 
 from collections.abc import Iterator
 

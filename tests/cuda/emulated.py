@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 import tokendraw as td
-from tokendraw import _core
 
 ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = ROOT / "tests" / "cuda" / "emulator"
@@ -94,7 +93,9 @@ def flags(source: Path, chosen: Variant) -> list[str]:
         "TOKENDRAW_VERSION": f'"{td.__version__}"',
         "TOKENDRAW_CUDA_ARCHS": '"90"',
     }
-    optimised = "-O1" if source.suffix == ".cu" else "-O2"  # half of the time that kernels take to compile at -O2
+    optimised = (
+        "-O1" if source.suffix == ".cu" else "-O2"
+    )  # half of the time that kernels take to compile at -O2
     options = ["-std=c++17", optimised, "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
     options += [f"-I{path}" for path in includes]
     options += [f"-D{name}={value}" for name, value in definitions.items()]
@@ -107,8 +108,17 @@ def identity(command: list[str], chosen: Variant) -> str:
     """Return a name for all that the library depends on."""
     digest = hashlib.sha256()
     version = subprocess.run([*command, "--version"], capture_output=True, check=True).stdout
-    digest.update(version + repr((sysconfig.get_config_var("SOABI"), command, flags(kernels()[0], chosen))).encode())
-    folders = ["cpp/core", "cpp/plan", "cpp/cuda", "tests/cuda", "tests/cuda/emulator", "tests/cuda/emulator/include"]
+    digest.update(
+        version + repr((sysconfig.get_config_var("SOABI"), command, flags(kernels()[0], chosen))).encode()
+    )
+    folders = [
+        "cpp/core",
+        "cpp/plan",
+        "cpp/cuda",
+        "tests/cuda",
+        "tests/cuda/emulator",
+        "tests/cuda/emulator/include",
+    ]
     for folder in folders:
         for path in sorted((ROOT / folder).iterdir()):
             if path.suffix in {".h", ".cpp", ".cu", ".cuh"}:
@@ -227,7 +237,7 @@ def stream(device: int = 0, handle: int | None = None) -> Iterator[int]:
         _current_streams[device] = before
 
 
-# Addresses of memory that was allocated before a capture, for what is made during it; None outside of captures.
+# Addresses of memory that was allocated before a capture, for what is made during it; else None.
 _spare: list[int] | None = None
 _SPARE_BYTES = 1 << 16
 
@@ -241,7 +251,7 @@ class Graph:
 
     @contextmanager
     def capture(self, arrays: int = 16) -> Iterator[None]:
-        """Capture the current stream, which is not the default one; memory for some small results is set aside."""
+        """Capture the current stream, not the default one; memory for small results is set aside."""
         global _spare
         handle = current_stream(self.device)
         spare = [library().emulated_malloc(self.device, _SPARE_BYTES) for _ in range(arrays)]
@@ -302,7 +312,10 @@ _CUDA = 2
 _TENSOR_NAME, _TABLE_NAME = b"dltensor_versioned", b"dlpack_exchange_api"
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 _new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+_new_capsule.restype, _new_capsule.argtypes = (
+    ctypes.py_object,
+    [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+)
 
 
 def _data_type(dtype: np.dtype[Any]) -> _DataType:
@@ -376,14 +389,22 @@ class DeviceArray:
         """Replace all elements of a contiguous array, when the device has done what it has to do."""
         values = np.ascontiguousarray(np.broadcast_to(np.asarray(values, self.dtype), self.shape))
         call("synchronize", self.device)
-        call("write", self.device, self.memory.address + self.offset * values.itemsize, values.ctypes.data, values.nbytes)
+        call(
+            "write",
+            self.device,
+            self.memory.address + self.offset * values.itemsize,
+            values.ctypes.data,
+            values.nbytes,
+        )
 
     def _tensor(self) -> tuple[_Tensor, Any]:
         extents = (ctypes.c_int64 * max(len(self.shape), 1))(*self.shape)
         strides = (ctypes.c_int64 * max(len(self.shape), 1))(*self.strides)
         address = self.memory.address + self.offset * self.dtype.itemsize
         data_type = _data_type(self.dtype)
-        tensor = _Tensor(address, _Device(_CUDA, self.device), len(self.shape), data_type, extents, strides, 0)
+        tensor = _Tensor(
+            address, _Device(_CUDA, self.device), len(self.shape), data_type, extents, strides, 0
+        )
         return tensor, (extents, strides)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -412,13 +433,16 @@ def _exported(array: DeviceArray) -> _Managed:
 
 # ---- an exchange table, as torch has one ----
 
-_SetError = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
 _ManagedOut = ctypes.POINTER(ctypes.POINTER(_Managed))
-_Allocate = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Tensor), _ManagedOut, ctypes.c_void_p, ctypes.c_void_p)
+_Allocate = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(_Tensor), _ManagedOut, ctypes.c_void_p, ctypes.c_void_p
+)
 _ExportOwned = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, _ManagedOut)
 _ImportOwned = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Managed), ctypes.POINTER(ctypes.c_void_p))
 _ExportBorrowed = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(_Tensor))
-_CurrentStream = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p))
+_CurrentStream = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.c_int32, ctypes.c_int32, ctypes.POINTER(ctypes.c_void_p)
+)
 
 
 class _Table(ctypes.Structure):

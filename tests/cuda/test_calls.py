@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls with logits on a device: what comes back, where, on which stream, and what is refused in which words."""
+"""Calls with logits on a device: what comes back, where, on which stream; what is refused, in which words."""
 
 import ctypes
-import re
 import subprocess
 import sys
 import threading
@@ -89,7 +88,7 @@ class CupyModule:
         self.entered = []
         self.cuda = self
 
-    def Device(self, index):  # noqa: N802
+    def Device(self, index):
         class Entered:
             def __enter__(_):
                 self.entered.append(index)
@@ -224,6 +223,9 @@ def test_threads_on_one_stream_and_on_several():
 # ---- places that do not fit together ----
 
 
+HERE = "on CUDA device 0, as logits are"
+
+
 def on(device, values):
     return ExchangedArray(np.asarray(values), device)
 
@@ -231,18 +233,18 @@ def on(device, values):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (lambda: {"mask": on(1, np.ones(1500, bool))}, "mask must be on CUDA device 0, as logits are, got an array on CUDA device 1"),
+        (lambda: {"mask": on(1, np.ones(1500, bool))}, f"mask must be {HERE}, got an array on CUDA device 1"),
         (lambda: {"bias": on(1, np.ones(1500, np.float32))}, "bias must be on CUDA device 0"),
         (lambda: {"temperature": on(1, np.ones(4))}, "temperature must be on CUDA device 0"),
         (lambda: {"seed": on(1, np.ones(4, np.int64))}, "seed must be on CUDA device 0"),
         (lambda: {"out": on(1, np.ones(4, np.int32))}, "out must be on CUDA device 0"),
-        (lambda: {"out": np.ones(4, np.int32)}, "out must be on CUDA device 0, as logits are, got an array in host memory"),
+        (lambda: {"out": np.ones(4, np.int32)}, f"out must be {HERE}, got an array in host memory"),
         (lambda: {"out": on(0, np.ones((4, 2), np.int32)).view((4,), (2,))}, "out must be contiguous"),
         (lambda: {"out": on(0, np.ones(5, np.int32))}, r"out must have shape \(4,\), got \(5,\)"),
         (lambda: {"top_p": on(0, np.ones(8)).view((4,), (2,))}, "top_p must be contiguous on a CUDA device"),
         (lambda: {"top_p": on(0, np.ones(5))}, r"top_p must have one value per row \(4\), got 5"),
-        (lambda: {"mask": on(0, np.ones((4, 3000), bool)).view((4, 1500), (3000, 2))}, "mask must have one stride"),
-        (lambda: {"bias": dict.fromkeys(range(257), 0.5)}, "bias must have at most 256 tokens as a dict .* got 257"),
+        (lambda: {"mask": on(0, np.ones((4, 3000), bool)).view((4, 1500), (3000, 2))}, "mask must have one"),
+        (lambda: {"bias": dict.fromkeys(range(257), 0.5)}, "bias must have at most 256 tokens .* got 257"),
         (lambda: {"bias": {3: np.inf}}, r"bias must be finite or -inf, got inf \(token 3\)"),
         (lambda: {"temperature": [1, 1, -1, 1]}, r"temperature must be finite and >= 0, got -1 \(row 2\)"),
     ],
@@ -257,7 +259,7 @@ def test_what_does_not_fit_is_named(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (lambda: {"top_k": on(0, np.ones(4))}, "top_k must be an integer, or an array with one per row, got an array of another dtype"),
+        (lambda: {"top_k": on(0, np.ones(4))}, "top_k must be an integer, .* got an array of another dtype"),
         (lambda: {"min_p": on(0, np.ones(4, bool))}, "min_p must be a number"),
         (lambda: {"bias": on(0, np.ones(1500, np.float16))}, "bias must be float32 on a CUDA device"),
         (lambda: {"out": on(0, np.ones(4, np.float32))}, "out must be int32 or int64"),
@@ -272,13 +274,15 @@ def test_a_wrong_type_is_named(arguments, message):
 def test_logits_of_the_host_take_nothing_of_a_device(name):
     values = {"mask": np.ones(1500, bool), "bias": np.ones(1500, np.float32), "stream": np.ones(4, np.int64)}
     array = on(0, values.get(name, np.ones(4, np.int32)))
-    with pytest.raises(ValueError, match=f"{name} must be in host memory, as logits are, got an array on CUDA device 0"):
+    with pytest.raises(
+        ValueError, match=f"{name} must be in host memory, as logits are, got an array on CUDA device 0"
+    ):
         td.sample(rows_of(), seed=1, **{name: array})
 
 
 def test_a_strided_last_axis_is_refused():
     array = on(0, rows_of()).view((4, 750), (1500, 2))
-    with pytest.raises(ValueError, match=re.escape("logits must have a contiguous last axis on a CUDA device")):
+    with pytest.raises(ValueError, match="logits must have a contiguous last axis on a CUDA device"):
         td.sample(array, seed=1)
 
 
@@ -387,7 +391,7 @@ def test_a_build_without_cuda_says_so(monkeypatch):
     if td.build_info()["cuda"]:
         pytest.skip("this build has CUDA")
     assert td.cuda.problem() == "this build of tokendraw is without CUDA"
-    with pytest.raises(RuntimeError, match="this build of tokendraw is without CUDA: build it with TOKENDRAW_CUDA=ON"):
+    with pytest.raises(RuntimeError, match="is without CUDA: build it with TOKENDRAW_CUDA=ON"):
         td.sample(array, seed=1)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that a graph records: what is on the device is read when it is replayed, and nothing else may happen."""
+"""Calls that a graph records: what is on the device is read at each replay, and nothing else may happen."""
 
 import subprocess
 import sys
@@ -89,9 +89,8 @@ def test_every_function_can_be_captured_once_warm(name, warm_logits):
 def fails_in_capture(function, message):
     """The call is refused, in its own words, and the capture goes on."""
     graph = Graph()
-    with graph.capture():
-        with pytest.raises(RuntimeError, match=message):
-            function()
+    with graph.capture(), pytest.raises(RuntimeError, match=message):
+        function()
     assert graph.executable is not None, "the capture was spoilt"
 
 
@@ -110,7 +109,9 @@ def fails_in_capture(function, message):
 def test_arrays_of_the_host_are_refused_by_name(name, value, warm_logits):
     arguments = {"seed": 1, name: value}
     td.sample(warm_logits, **arguments)
-    expected = f"^{name} must be on the device of logits while a graph is captured, got an array in host memory"
+    expected = (
+        f"^{name} must be on the device of logits while a graph is captured, got an array in host memory"
+    )
     fails_in_capture(lambda: td.sample(warm_logits, **arguments), expected)
 
 
@@ -136,7 +137,8 @@ def test_a_workspace_of_the_caller_s_own(warm_logits):
         taken = mine.bytes
         assert taken > 0
         graph, tokens = captured(lambda: td.sample(warm_logits, seed=1))
-        with other, pytest.raises(RuntimeError, match="the workspace in use is on CUDA device 1, and logits are on CUDA device 0"):  # fmt: skip
+        message = "the workspace in use is on CUDA device 1, and logits are on CUDA device 0"
+        with other, pytest.raises(RuntimeError, match=message):
             td.sample(warm_logits, seed=1)
     assert mine.bytes == taken
     graph.replay()
@@ -144,7 +146,7 @@ def test_a_workspace_of_the_caller_s_own(warm_logits):
 
 
 def test_a_workspace_needs_its_device():
-    with pytest.raises(RuntimeError, match="a workspace must be on a CUDA device, but this machine has 2 CUDA devices"):
+    with pytest.raises(RuntimeError, match="a workspace must be on a CUDA device, but this machine has 2"):
         td.cuda.Workspace(2)
 
 

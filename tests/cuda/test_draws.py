@@ -77,7 +77,9 @@ def test_any_order_of_threads(filters, schedule):
 
 
 def test_invalid_rows_change_no_other():
-    logits = np.stack([VALID["normal"](1500), *(row(1500) for row in INVALID.values()), VALID["peaked"](1500)])
+    logits = np.stack(
+        [VALID["normal"](1500), *(row(1500) for row in INVALID.values()), VALID["peaked"](1500)]
+    )
     assert_same(logits, **FILTERS["all"])
     assert_same(logits, temperature=0.0)
 
@@ -97,7 +99,10 @@ def test_edits(size, on_device):
     words = np.packbits(padded, axis=1, bitorder="little").view(np.int32)
     bias = random.normal(0, 3, (rows, size)).astype(np.float32)
     bias[:, ::5] = -np.inf
-    edits = {"mask": (allowed, allowed[0], words, words[1], words[:, : max(1, size // 64)]), "bias": (bias, bias[0])}
+    edits = {
+        "mask": (allowed, allowed[0], words, words[1], words[:, : max(1, size // 64)]),
+        "bias": (bias, bias[0]),
+    }
     for name, values in edits.items():
         for value in values:
             arguments = {**OPTIONS, "temperature": 1.2, "min_p": 0.001}
@@ -193,8 +198,7 @@ def test_golden_draws(group):
         if number % 5:
             continue
         first = batch.first(6)
-        arguments = {name: value for name, value in first.keywords.items()}
-        found = td.sample(ExchangedArray(first.logits), **arguments)
+        found = td.sample(ExchangedArray(first.logits), **first.keywords)
         np.testing.assert_array_equal(found.numpy(), kept[first.draws])
 
 
