@@ -257,8 +257,15 @@ bool is_on_cuda(py::handle object) {
   PyObject* raw = object.ptr();
   if (PyFloat_Check(raw) || PyLong_Check(raw) || PyList_Check(raw) || PyTuple_Check(raw)) return false;
   if (npy_api::get().PyArray_Check_(raw)) return false;
-  const auto type = device_of(object, "array").type;
-  return type == dlpack::kCuda || type == dlpack::kCudaManaged;
+  try {
+    const auto type = device_of(object, "array").type;
+    return type == dlpack::kCuda || type == dlpack::kCudaManaged;
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    return false;  // who cannot say is read in another way
+  } catch (const py::value_error&) {
+    return false;
+  }
 }
 
 ArrayView view_output(py::handle object, const char* name, const std::vector<std::int64_t>& shape,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls that a graph records: what is on the device is read at each replay, and nothing else may happen."""
 
+import functools
 import subprocess
 import sys
 
@@ -22,13 +23,19 @@ def logits_of(first):
     return np.stack([normal(VOCAB + first + row)[:VOCAB] for row in range(ROWS)])
 
 
+@functools.cache
+def warm_up():
+    with emulated.stream():
+        td.cuda.warmup(ExchangedArray(logits_of(0)))
+
+
 @pytest.fixture
 def warm_logits():
-    """Logits whose shape was prepared for, on a stream of their own."""
+    """Logits on a stream that has done the same before."""
+    warm_up()
     array = ExchangedArray(logits_of(0))
     with emulated.stream():
-        td.cuda.warmup(array)
-    with emulated.stream():
+        td.draw(array, seed=1)
         yield array
 
 
@@ -69,6 +76,15 @@ def test_a_replay_marks_what_has_become_invalid(warm_logits):
         graph.replay()
         assert drawn.valid.numpy().tolist() == [row != broken for row in range(ROWS)]
         np.testing.assert_array_equal(drawn.tokens.numpy(), td.sample(logits, seed=1, on_invalid="mark"))
+
+
+def test_a_new_stream_takes_the_memory_that_warmup_set_aside():
+    array = ExchangedArray(logits_of(0))
+    td.cuda.warmup(array)
+    with emulated.stream():
+        graph, tokens = captured(lambda: td.sample(array, seed=1))
+        graph.replay()
+        np.testing.assert_array_equal(tokens.numpy(), td.sample(logits_of(0), seed=1))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -53,6 +53,10 @@ struct Device {
 };
 
 struct State {
+  State() {
+    for (int device = 0; device < kDevices; ++device) devices[device].standard.device = device;
+  }
+
   std::recursive_mutex lock;
   Device devices[kDevices];
   std::vector<std::unique_ptr<CUstream_st>> streams;
