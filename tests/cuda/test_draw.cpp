@@ -291,6 +291,11 @@ const std::vector<Params> kWithoutNucleus{
     {1.0, 0, 1.0, 0.05}, {0.6, 0, 1.0, 1e-7}, {2.0, 0, 1.0, 1.0}, {0.0, 0, 1.0, 0.5},   {3.0, 0, 1.0, 0.9},
 };
 
+const std::vector<Params> kNuclei{
+    {1.0, 0, 0.95, 0.0}, {0.7, 0, 0.5, 0.0},  {1.0, 0, 0.05, 0.0},    {2.0, 0, 0.999, 0.0},  {1.0, 0, 0.9, 0.02},
+    {0.6, 0, 0.3, 0.3},  {1e-30, 0, 0.7, 0.0}, {1e30, 0, 0.37, 0.0}, {1.0, 0, 1.0 - 1e-9, 0.0}, {1.0, 0, 1e-300, 0.0},
+};
+
 constexpr std::int64_t kSizes[] = {1, 15, 16, 17, 31, 33, 65, 1000, 1024, 1025, 5003};
 constexpr Dtype kDtypes[] = {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16, Dtype::kFloat64};
 
@@ -307,6 +312,16 @@ TEST(rows_of_every_kind) {
 
 constexpr Geometry kGeometries[] = {{Meeting::kCluster, 2}, {Meeting::kCluster, 4}, {Meeting::kCluster, 8},
                                     {Meeting::kSplit, 2},   {Meeting::kSplit, 5},   {Meeting::kSplit, 8}};
+
+TEST(nuclei_of_rows_of_every_kind) {
+  for (const std::int64_t vocab : {1, 17, 1000, 1025, 5003}) {
+    for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBfloat16}) {
+      Batch batch(repeated(adversarial_rows(vocab), kNuclei.size()), dtype, kNuclei);
+      const std::string name = std::to_string(vocab) + " tokens of dtype " + std::to_string(static_cast<int>(dtype));
+      check_same(batch.draw_on_device(kOneBlock), batch.draw_on_host(), name);
+    }
+  }
+}
 
 TEST(every_geometry_and_schedule_draws_alike) {
   Batch batch(repeated({adversarial_rows(5003)[1], adversarial_rows(5003)[12]}, kWithoutNucleus.size()),
