@@ -27,8 +27,9 @@ __device__ __forceinline__ void sort_in_block(std::uint64_t* keys, int count) {
     for (int apart = sorted; apart > 0; apart /= 2) {
       for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
         const int other = i + apart;
-        const bool is_first = apart == sorted ? i % (2 * sorted) < sorted
-                                              : i % (2 * sorted) >= apart && (i % (2 * sorted) - apart) % (2 * apart) < apart;
+        const bool is_first = apart == sorted
+                                  ? i % (2 * sorted) < sorted
+                                  : i % (2 * sorted) >= apart && (i % (2 * sorted) - apart) % (2 * apart) < apart;
         const bool is_same_run = i / (2 * sorted) == other / (2 * sorted);
         if (!is_first || !is_same_run || other >= count) continue;
         if (keys[other] < keys[i]) {

@@ -49,22 +49,27 @@ class Ruler {
       : bracket_(bracket), highest_(bracket.inner.score < max ? bracket.inner.score : max) {
     const bool has_ties = bracket.outer.token >= 0;
     const float lowest = has_ties ? bracket.outer.score : next_above(bracket.outer.score);
-    const std::int64_t floats = float_rank(highest_) - float_rank(lowest);
-    if (floats <= 0) {
+    std::int64_t last = float_rank(highest_) - float_rank(lowest);
+    if (last <= 0) {
       kind_ = kTokens;
       first_ = bracket.inner.score == highest_ ? bracket.inner.token + 1 : 0;
-      const std::int64_t last = bracket.outer.score == highest_ && bracket.outer.token < vocab ? bracket.outer.token
-                                                                                              : vocab - 1;
-      shift_ = shift_for(last - first_);
-      return;
+      const bool ends_early = bracket.outer.score == highest_ && bracket.outer.token < vocab;
+      last = (ends_early ? bracket.outer.token : vocab - 1) - first_;
     }
+    while (last >> shift_ >= kBuckets) ++shift_;
+    used_ = static_cast<int>(last >> shift_) + 1;
+    if (kind_ == kTokens) return;
     const float bottom = lowest < floor ? floor : lowest;
     const float half_range = highest_ * 0.5f - bottom * 0.5f;
-    kind_ = by_floats || !(half_range > 1e-30f) ? kFloats : kScores;
-    shift_ = shift_for(floats);
+    if (by_floats || !(half_range > 1e-30f)) return;
+    kind_ = kScores;
+    used_ = kBuckets;
     half_width_ = half_range / kBuckets;
     per_half_width_ = kBuckets / half_range;
   }
+
+  /// Buckets that can hold a token.
+  __device__ int used() const { return used_; }
 
   /// Of a token between the ends.
   __device__ int bucket_of(float score, std::int64_t token) const {
@@ -86,7 +91,7 @@ class Ruler {
   /// What comes before a bucket, about.
   __device__ Cutoff before(int bucket) const {
     if (bucket == 0) return bracket_.inner;
-    if (bucket == kBuckets) return bracket_.outer;
+    if (bucket == used_) return bracket_.outer;
     const Cutoff edge = kind_ == kTokens ? Cutoff{highest_, first_ + (std::int64_t{bucket} << shift_) - 1}
                                          : Cutoff{score_at(bucket), -1};
     const Cutoff inside = tighter(bracket_.outer, edge);
@@ -101,15 +106,10 @@ class Ruler {
     return first.score == smaller.score && first.token == smaller.token;
   }
 
-  __device__ static int shift_for(std::int64_t last) {
-    int shift = 0;
-    while (last >> shift >= kBuckets) ++shift;
-    return shift;
-  }
-
   const Bracket bracket_;
   const float highest_;
-  Kind kind_ = kScores;
+  Kind kind_ = kFloats;
+  int used_ = 0;
   int shift_ = 0;
   std::int64_t first_ = 0;
   float half_width_ = 0.0f;
@@ -154,7 +154,13 @@ class Nucleus {
 
   __device__ Nucleus(const Row& row, const RowUnits& units, const TileTable& table, const Team& team, float max,
                      NucleusScratch& scratch)
-      : row_(row), units_(units), table_(table), team_(team), max_(max), scratch_(scratch) {}
+      : row_(row),
+        units_(units),
+        table_(table),
+        team_(team),
+        max_(max),
+        largest_(largest_weight(units, max)),
+        scratch_(scratch) {}
 
   /// Weighs both beginnings of the order, the inner one in table.kept, the outer one after it; `list`: finds the tokens
   /// between them.
@@ -203,8 +209,8 @@ class Nucleus {
       if (!listed) {
         const Ruler ruler(bracket, max_, floor, row_.vocab, round >= 2);
         share_out(bracket, ruler);
-        // Guesses are nearly always right. Should they fail, every other time takes a quarter of the bracket or more.
-        guess = round >= 4 && round % 2 == 0 ? kBuckets / 4 : guess_bucket(target - inner_mass);
+        // Guesses are nearly always right. Should they fail, every other round halves the bracket.
+        guess = round >= 4 && round % 2 == 0 ? ruler.used() / 2 : guess_bucket(target - inner_mass, ruler.used());
         probe = {ruler.before(guess), ruler.before(guess + 1)};
       } else {
         guess = round_in_list_++ == 0 ? guess_listed(end, target - inner_mass) : (first + end) / 2;
@@ -232,6 +238,10 @@ class Nucleus {
   }
 
  private:
+  __device__ static double largest_weight(const RowUnits& units, float max) {
+    return exp2_double(exponent_between({max, 0}, units.reference, units.scale));
+  }
+
   __device__ Cutoff before_listed(int i) const { return up_to(candidate_of(scratch_.listed[i])); }
 
   __device__ __forceinline__ void list_between(Part<4>& part, std::int64_t tile, const Bracket& ends) {
@@ -252,7 +262,8 @@ class Nucleus {
   /// The mass of every bucket, about.
   __device__ __forceinline__ void share_out(const Bracket& bracket, const Ruler& ruler) {
     constexpr float kUnit = 0x1p16f;
-    for (int bucket = static_cast<int>(threadIdx.x); bucket < kBuckets; bucket += kThreads) scratch_.buckets.shares[bucket] = 0;
+    for (int bucket = static_cast<int>(threadIdx.x); bucket < kBuckets; bucket += kThreads)
+      scratch_.buckets.shares[bucket] = 0;
     __syncthreads();
     for_each_tile_from(
         bracket.outer.score, table_, row_.tiles, team_,
@@ -275,9 +286,10 @@ class Nucleus {
     __syncthreads();
   }
 
-  __device__ int guess_bucket(double wanted) {
+  __device__ int guess_bucket(double wanted, int buckets) {
     if (warp_of_block() == 0) {
-      const int guess = crossing_of([&](int bucket) { return scratch_.buckets.masses[bucket]; }, kBuckets, wanted);
+      const int guess =
+          crossing_of([&](int bucket) { return scratch_.buckets.masses[bucket]; }, buckets, wanted / largest_);
       if (lane_of_warp() == 0) scratch_.guess = guess;
     }
     __syncthreads();
@@ -286,8 +298,8 @@ class Nucleus {
 
   __device__ int guess_listed(int count, double wanted) {
     if (warp_of_block() == 0) {
-      const int guess = crossing_of(
-          [&](int i) { return ratio_of(candidate_of(scratch_.listed[i]).score, max_); }, count, wanted);
+      const int guess = crossing_of([&](int i) { return ratio_of(candidate_of(scratch_.listed[i]).score, max_); },
+                                    count, wanted / largest_);
       if (lane_of_warp() == 0) scratch_.guess = guess;
     }
     __syncthreads();
@@ -326,6 +338,7 @@ class Nucleus {
   const TileTable& table_;
   const Team& team_;
   const float max_;
+  const double largest_;  // the weight of the largest score
   NucleusScratch& scratch_;
   int count_ = 0;
   int round_in_list_ = 0;
