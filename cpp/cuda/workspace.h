@@ -12,6 +12,9 @@ namespace tokendraw::cuda {
 
 inline std::int64_t count_tiles(std::int64_t vocab) { return (vocab + kTile - 1) / kTile; }
 
+/// Parts of a tile whose largest scores are kept, at most.
+inline constexpr std::size_t kMaxChunks = 32;
+
 /// Counters come first, whatever the launch, and are zero between launches; nothing else outlives one.
 class WorkspaceLayout {
  public:
@@ -22,7 +25,8 @@ class WorkspaceLayout {
   std::size_t sums() const { return kMaxSplitRows * sizeof(std::uint32_t); }     // double [rows, tiles]
   std::size_t kept() const { return sums() + entries_ * sizeof(double); }        // double [rows, 2, tiles]
   std::size_t maxima() const { return kept() + 2 * entries_ * sizeof(double); }  // float [rows, tiles]
-  std::size_t bytes() const { return maxima() + entries_ * sizeof(float); }
+  std::size_t chunks() const { return maxima() + entries_ * sizeof(float); }     // float [rows, tiles, kMaxChunks]
+  std::size_t bytes() const { return chunks() + entries_ * kMaxChunks * sizeof(float); }
 
  private:
   std::size_t entries_;

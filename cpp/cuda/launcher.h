@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What launchers have in common: what they refuse, where their memory is, which element type they are for.
+#pragma once
+
+#include <cstddef>
+
+#include "core/half.h"
+#include "cuda/context.h"
+#include "cuda/rows.cuh"
+#include "plan/request.h"
+
+namespace tokendraw::cuda {
+
+/// Whether kernels can follow the leading strides of the rows.
+inline bool has_few_strides(const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides) {
+  Leading leading;
+  return join_leading(shape, strides, &leading);
+}
+
+/// Whether a kernel that knows no edits reads what is asked for.
+inline bool only_logits(const Request& request) {
+  const Edits& edits = request.edits;
+  return !edits.allowed && !edits.allowed_bits && !edits.bias && !edits.token_bias && !request.history.offsets &&
+         has_few_strides(request.logits.leading_shape, request.logits.leading_strides);
+}
+
+template <class T>
+T* in_workspace(const Context& context, std::size_t offset) {
+  return reinterpret_cast<T*>(static_cast<char*>(context.workspace.data) + offset);
+}
+
+/// call(Element{}) for the element type of logits.
+template <class Call>
+cudaError_t with_element(Dtype dtype, Call call) {
+  switch (dtype) {
+    case Dtype::kFloat32: return call(float{});
+    case Dtype::kFloat16: return call(Float16{});
+    case Dtype::kBfloat16: return call(Bfloat16{});
+    case Dtype::kFloat64: return call(double{});
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace tokendraw::cuda
