@@ -37,6 +37,7 @@ DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* 
   task.maxima = at<float>(context.workspace, layout.maxima());
   task.sums = at<double>(context.workspace, layout.sums());
   task.kept = at<double>(context.workspace, layout.kept());
+  task.chunks = at<float>(context.workspace, layout.chunks());
   return task;
 }
 

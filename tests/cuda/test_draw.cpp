@@ -296,6 +296,12 @@ const std::vector<Params> kNuclei{
     {0.6, 0, 0.3, 0.3},  {1e-30, 0, 0.7, 0.0}, {1e30, 0, 0.37, 0.0}, {1.0, 0, 1.0 - 1e-9, 0.0}, {1.0, 0, 1e-300, 0.0},
 };
 
+const std::vector<Params> kBest{
+    {1.0, 1, 1.0, 0.0},    {0.7, 50, 1.0, 0.0},    {1.0, 50, 0.9, 0.0},    {1.5, 1000, 0.5, 0.01},
+    {1.0, 7, 1.0, 0.3},    {1e-30, 3, 0.5, 0.0},   {1e30, 1024, 0.4, 0.0}, {1.0, 1025, 1.0, 0.0},
+    {0.8, 3000, 0.9, 0.0}, {1.0, 2000, 0.7, 0.02}, {0.0, 50, 0.5, 0.1},    {2.0, 1500, 1.0, 0.1},
+};
+
 constexpr std::int64_t kSizes[] = {1, 15, 16, 17, 31, 33, 65, 1000, 1024, 1025, 5003};
 constexpr Dtype kDtypes[] = {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16, Dtype::kFloat64};
 
@@ -312,6 +318,16 @@ TEST(rows_of_every_kind) {
 
 constexpr Geometry kGeometries[] = {{Meeting::kCluster, 2}, {Meeting::kCluster, 4}, {Meeting::kCluster, 8},
                                     {Meeting::kSplit, 2},   {Meeting::kSplit, 5},   {Meeting::kSplit, 8}};
+
+TEST(best_of_rows_of_every_kind) {
+  for (const std::int64_t vocab : {1, 33, 1000, 1025, 5003}) {
+    for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBfloat16}) {
+      Batch batch(repeated(adversarial_rows(vocab), kBest.size()), dtype, kBest);
+      const std::string name = std::to_string(vocab) + " tokens of dtype " + std::to_string(static_cast<int>(dtype));
+      check_same(batch.draw_on_device(kOneBlock), batch.draw_on_host(), name);
+    }
+  }
+}
 
 TEST(nuclei_of_rows_of_every_kind) {
   for (const std::int64_t vocab : {1, 17, 1000, 1025, 5003}) {
@@ -342,10 +358,12 @@ void check_geometries(Batch& batch, const std::string& name) {
 }
 
 TEST(every_geometry_draws_alike) {
-  Batch plain = batch_of(5003, {1, 12, 17}, kWithoutNucleus);
+  Batch plain = batch_of(5003, {12, 17}, kWithoutNucleus);
   check_geometries(plain, "without a nucleus");
-  Batch nuclei = batch_of(5003, {1, 5, 12}, kNuclei);
+  Batch nuclei = batch_of(5003, {1, 12}, kNuclei);
   check_geometries(nuclei, "nuclei");
+  Batch best = batch_of(3000, {12}, kBest);
+  check_geometries(best, "the best");
 }
 
 TEST(every_schedule_draws_alike) {
