@@ -123,11 +123,12 @@ __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, Edits
   return {__shfl_sync(kWholeWarp, score, line), static_cast<std::int32_t>(tile * kTile + line * kLanes + lane)};
 }
 
-/// A token of those whose weights table.kept holds by tile; by one warp.
+/// A token of those that the cutoff keeps, whose weights `kept` holds by tile; by one warp.
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_within(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
-                                                 const TileTable& table, Cutoff cutoff, const Levels& levels) {
-  const std::int64_t tile = row.tiles > 1 ? pick_index(table.kept, row.tiles, levels.tile()) : 0;
+                                                 const TileTable& table, const double* kept, Cutoff cutoff,
+                                                 const Levels& levels) {
+  const std::int64_t tile = row.tiles > 1 ? pick_index(kept, row.tiles, levels.tile()) : 0;
   return draw_in_tile(row, units.scale, tile, __ldcg(table.maxima + tile), cutoff, levels);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/draw.cuh"
+#include "cuda/top_p.cuh"
 #include "plan/thresholds.h"
 
 namespace tokendraw::cuda {
@@ -100,21 +101,50 @@ __device__ __forceinline__ Cutoff cutoff_of_min_p(const RowParams& params, float
   return cutoff_from(static_cast<double>(max) - distance, max);
 }
 
-/// A token of a valid row, in the first warp of the team.
+/// A token of a valid row: in the first warp, or in all threads of the team where top_p has its say.
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
-                                                const TileTable& table, const Team& team, float max) {
+                                                const TileTable& table, const Team& team, float max,
+                                                NucleusScratch& scratch) {
   const bool is_first_warp = warp_of_block() == 0;
   if (params.is_greedy()) return is_first_warp ? first_of_row(row, table, max) : Candidate{};
   const RowUnits units{params.scale, reference_of(max, params.scale)};
-  const Cutoff cutoff = cutoff_of_min_p(params, max);
+  const Cutoff after_top_p = cutoff_of_min_p(params, max);
+  const Cutoff before_top_p = kKeepFinite;
+  Cutoff cutoff = params.has_top_p() ? before_top_p : tighter(before_top_p, after_top_p);
   if (params.needs_sums()) {
-    if (is_first_warp) weigh_all(table, row.tiles, units);
+    weigh_all(table, row.tiles, units, team);
   } else {
     weigh(row, units, table, team, cutoff);
-    team.sync();
   }
-  return is_first_warp ? draw_within(row, units, table, cutoff, Levels(params.source, 0)) : Candidate{};
+  team.sync();
+
+  const double* kept = table.kept;
+  for (std::uint32_t round = 0;; ++round) {
+    Candidate token{};
+    if (is_first_warp) token = draw_within(row, units, table, kept, cutoff, Levels(params.source, round));
+    if (!params.has_top_p() || round > 0) return token;
+
+    if (is_first_warp) {
+      const double mass = sum_in_order(kept, row.tiles);
+      if (lane_of_warp() == 0) scratch.token = token, scratch.target = params.top_p_share * mass;
+    }
+    __syncthreads();
+    token = scratch.token;
+    const double target = scratch.target;
+    // The kept set is what min_p leaves of the nucleus: all of it, where it weighs less than the target.
+    const bool survives = keeps(after_top_p, token.score, token.token);
+    cutoff = tighter(before_top_p, survives ? up_to(token) : after_top_p);
+    Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, max, scratch);
+    nucleus.weigh_both({cutoff, cutoff}, false);
+    if (scratch.masses_of[0] < target) {
+      if (survives) return token;
+    } else {
+      const float floor = floor_of_nucleus(units, max, row.vocab, params.top_p_share);
+      cutoff = nucleus.find({kKeepNothing, cutoff}, 0.0, target, floor);
+    }
+    kept = table.kept + row.tiles;
+  }
 }
 
 // logits [rows, vocab] -> tokens [rows]: the blocks of a row are a cluster, or never meet, or one
@@ -122,6 +152,7 @@ template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads)
     draw_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(params, RowParams);
+  TOKENDRAW_SHARED(scratch, NucleusScratch);
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const unsigned rank = blockIdx.x % blocks;
@@ -153,7 +184,7 @@ __global__ void __launch_bounds__(kThreads)
     if (team.rank == 0 && threadIdx.x == 0) write_invalid(task, index, status);
     return;
   }
-  const Candidate token = draw_token(row, params, table, team, max);
+  const Candidate token = draw_token(row, params, table, team, max, scratch);
   if (team.rank == 0 && threadIdx.x == 0) write_token(task, index, token.token, RowStatus::kValid);
 }
 

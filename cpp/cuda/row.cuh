@@ -187,12 +187,12 @@ __device__ __forceinline__ void weigh(const RowReader<Element, EditsOfRows>& row
       [&](std::int64_t tile) { __stcg(table.kept + tile, 0.0); });
 }
 
-/// The same of all finite tokens, whose sums the first look has left; by one warp.
-__device__ __forceinline__ void weigh_all(const TileTable& table, std::int64_t tiles, const RowUnits& units) {
-  for (std::int64_t tile = lane_of_warp(); tile < tiles; tile += kWarp) {
+/// The same of all finite tokens, whose sums the first look has left.
+__device__ __forceinline__ void weigh_all(const TileTable& table, std::int64_t tiles, const RowUnits& units,
+                                          const Team& team) {
+  for (std::int64_t tile = team.worker() * kWarp + lane_of_warp(); tile < tiles; tile += team.workers() * kWarp) {
     __stcg(table.kept + tile, units.scaled(__ldcg(table.sums + tile), __ldcg(table.maxima + tile)));
   }
-  __syncwarp();
 }
 
 /// The sum of values[0 .. count) in the order of their index; none is negative. By one warp, for all of its threads.

@@ -291,6 +291,11 @@ const std::vector<Params> kWithoutNucleus{
     {1.0, 0, 1.0, 0.05}, {0.6, 0, 1.0, 1e-7}, {2.0, 0, 1.0, 1.0}, {0.0, 0, 1.0, 0.5},   {3.0, 0, 1.0, 0.9},
 };
 
+const std::vector<Params> kNuclei{
+    {1.0, 0, 0.95, 0.0}, {0.7, 0, 0.5, 0.0},   {1.0, 0, 0.05, 0.0},  {2.0, 0, 0.999, 0.0},      {1.0, 0, 0.9, 0.02},
+    {0.6, 0, 0.3, 0.3},  {1e-30, 0, 0.7, 0.0}, {1e30, 0, 0.37, 0.0}, {1.0, 0, 1.0 - 1e-9, 0.0}, {1.0, 0, 1e-300, 0.0},
+};
+
 constexpr std::int64_t kSizes[] = {1, 15, 16, 17, 31, 33, 65, 1000, 1024, 1025, 5003};
 constexpr Dtype kDtypes[] = {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16, Dtype::kFloat64};
 
@@ -308,18 +313,62 @@ TEST(rows_of_every_kind) {
 constexpr Geometry kGeometries[] = {{Meeting::kCluster, 2}, {Meeting::kCluster, 4}, {Meeting::kCluster, 8},
                                     {Meeting::kSplit, 2},   {Meeting::kSplit, 5},   {Meeting::kSplit, 8}};
 
-TEST(every_geometry_and_schedule_draws_alike) {
-  Batch batch(repeated({adversarial_rows(5003)[1], adversarial_rows(5003)[12]}, kWithoutNucleus.size()),
-              Dtype::kFloat32, kWithoutNucleus);
-  const Drawn expected = batch.draw_on_host();
-  for (std::uint64_t schedule = 0; schedule < 4; ++schedule) {
-    emulated::set_schedule(schedule);
-    for (const Geometry& geometry : kGeometries) {
-      check_same(batch.draw_on_device(geometry), expected,
-                 name_of(geometry) + ", schedule " + std::to_string(schedule));
+TEST(nuclei_of_rows_of_every_kind) {
+  for (const std::int64_t vocab : {1, 17, 1000, 1025, 5003}) {
+    for (const Dtype dtype : {Dtype::kFloat32, Dtype::kBfloat16}) {
+      Batch batch(repeated(adversarial_rows(vocab), kNuclei.size()), dtype, kNuclei);
+      const std::string name = std::to_string(vocab) + " tokens of dtype " + std::to_string(static_cast<int>(dtype));
+      check_same(batch.draw_on_device(kOneBlock), batch.draw_on_host(), name);
     }
   }
+}
+
+/// The rows of these kinds with each set of parameters.
+Batch batch_of(std::int64_t vocab, const std::vector<std::size_t>& kinds, const std::vector<Params>& params) {
+  const std::vector<Floats> rows = adversarial_rows(vocab);
+  std::vector<Floats> chosen;
+  for (const std::size_t kind : kinds) chosen.push_back(rows[kind]);
+  return Batch(repeated(chosen, params.size()), Dtype::kFloat32, params);
+}
+
+void check_geometries(Batch& batch, const std::string& name) {
+  const Drawn expected = batch.draw_on_host();
+  std::uint64_t schedule = 0;
+  for (const Geometry& geometry : kGeometries) {
+    emulated::set_schedule(++schedule);
+    check_same(batch.draw_on_device(geometry), expected, name + ", " + name_of(geometry));
+  }
   emulated::set_schedule(0);
+}
+
+TEST(every_geometry_draws_alike) {
+  Batch plain = batch_of(5003, {1, 12, 17}, kWithoutNucleus);
+  check_geometries(plain, "without a nucleus");
+  Batch nuclei = batch_of(5003, {1, 5, 12}, kNuclei);
+  check_geometries(nuclei, "nuclei");
+}
+
+TEST(every_schedule_draws_alike) {
+  std::vector<Params> params = kNuclei;
+  params.push_back(kWithoutNucleus[1]);
+  Batch batch = batch_of(2049, {1, 12}, params);
+  const Drawn expected = batch.draw_on_host();
+  for (std::uint64_t schedule = 1; schedule < 8; ++schedule) {
+    emulated::set_schedule(schedule);
+    check_same(batch.draw_on_device(kOneBlock), expected, "schedule " + std::to_string(schedule));
+  }
+  emulated::set_schedule(0);
+}
+
+/// As large as models have them: by the geometry that a small batch gets.
+TEST(rows_of_models) {
+  test::Random random(7);
+  const std::vector<Floats> rows{bell(128256, random, 1.0), bell(128256, random, 3.0)};
+  const std::vector<Params> params{{1.0, 0, 1.0, 0.0}, {0.8, 0, 0.95, 0.0}, {1.0, 0, 0.3, 0.0}, {1.0, 0, 1.0, 0.05}};
+  Batch batch(repeated(rows, params.size()), Dtype::kBfloat16, params);
+  const Drawn expected = batch.draw_on_host();
+  check_same(batch.draw_on_device(kOneBlock), expected, "one block");
+  check_same(batch.draw_on_device(cuda::choose_geometry(1, 128256, {0, 90, 132})), expected, "a cluster");
 }
 
 }  // namespace
