@@ -7,6 +7,7 @@
 #include "core/half.h"
 #include "cuda/context.h"
 #include "cuda/rows.cuh"
+#include "cuda/tuning.h"
 #include "plan/request.h"
 
 namespace tokendraw::cuda {
@@ -27,6 +28,16 @@ inline bool only_logits(const Request& request) {
 template <class T>
 T* in_workspace(const Context& context, std::size_t offset) {
   return reinterpret_cast<T*>(static_cast<char*>(context.workspace.data) + offset);
+}
+
+/// Blocks for every row, in clusters where the blocks of a row meet.
+inline LaunchShape shape_of(std::int64_t rows, const Geometry& geometry, const Context& context) {
+  LaunchShape shape;
+  shape.grid = static_cast<unsigned>(rows * geometry.blocks);
+  shape.block = kThreads;
+  shape.cluster = geometry.meeting == Meeting::kCluster ? geometry.blocks : 1;
+  shape.stream = context.stream;
+  return shape;
 }
 
 /// call(Element{}) for the element type of logits.

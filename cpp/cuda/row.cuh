@@ -168,7 +168,7 @@ __device__ __forceinline__ void for_each_tile_from(float score, const TileTable&
   for (std::int64_t first = team.worker(); first < tiles; first += kWarp * apart) {
     const std::int64_t own = first + lane_of_warp() * apart;
     const float max = own < tiles ? __ldcg(table.maxima + own) : -INFINITY;
-    const bool reaches = max >= score;
+    const bool reaches = own < tiles && max >= score;
     if (own < tiles && !reaches) skip(own);
     for (unsigned left = __ballot_sync(kWholeWarp, reaches); left != 0; left &= left - 1) {
       const int holder = __ffs(static_cast<int>(left)) - 1;

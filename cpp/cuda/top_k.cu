@@ -26,12 +26,10 @@ cudaError_t launch_top_k(const Request& request, std::int64_t k, float* values, 
   task.status = status;
   task.arrivals = in_workspace<std::uint32_t>(context, layout.arrivals());
   task.maxima = in_workspace<float>(context, layout.chunks());
-  LaunchShape shape;
-  shape.grid = static_cast<unsigned>(task.rows.rows * task.blocks);
-  shape.block = kThreads;
-  shape.stream = context.stream;
-  return with_element(request.logits.dtype,
-                      [&](auto element) { return launch(top_k_of_rows<decltype(element)>, shape, task); });
+  const Geometry apart{Meeting::kSplit, geometry.blocks};
+  return with_element(request.logits.dtype, [&](auto element) {
+    return launch(top_k_of_rows<decltype(element)>, shape_of(task.rows.rows, apart, context), task);
+  });
 }
 
 }  // namespace tokendraw::cuda

@@ -141,7 +141,7 @@ inline constexpr std::uint32_t kLowestFiniteKey = 0x80000000u - 0x7f7fffffu;
 __device__ __forceinline__ std::uint32_t key_of_tie(std::int32_t token) { return ~static_cast<std::uint32_t>(token); }
 
 /// Keys between which the k-th best lies.
-struct Bracket {
+struct KeyBracket {
   std::uint32_t low;
   std::uint32_t high;
   std::uint32_t above;    // how many keys lie above `high`: fewer than k
@@ -161,13 +161,13 @@ struct TopKSpace {
     std::uint32_t chunks[kMaxFound];  // those that are read again
   };
   std::uint32_t count;
-  Bracket bracket;
+  KeyBracket bracket;
 };
 
 /// The part of a bracket that the k-th best key lies in: one of up to kBins equal parts. for_each_key(visit) calls
 /// visit(key) of this thread's keys; those outside of the bracket are ignored.
 template <class ForEachKey>
-__device__ Bracket narrowed(Bracket bracket, std::uint32_t k, TopKSpace& space, ForEachKey for_each_key) {
+__device__ KeyBracket narrowed(KeyBracket bracket, std::uint32_t k, TopKSpace& space, ForEachKey for_each_key) {
   const std::uint32_t range = bracket.high - bracket.low;
   const int bits = 32 - __clz(static_cast<int>(range));
   const int shift = bits > 11 ? bits - 11 : 0;
@@ -223,8 +223,8 @@ __device__ __forceinline__ void for_each_score_of_chunks(const Row& row, const f
 
 /// A part of the bracket by a look at all tokens in it.
 template <class Row>
-__device__ Bracket narrowed_by_scores(const Row& row, const float* maxima, Bracket bracket, std::uint32_t k,
-                                      TopKSpace& space) {
+__device__ KeyBracket narrowed_by_scores(const Row& row, const float* maxima, KeyBracket bracket, std::uint32_t k,
+                                         TopKSpace& space) {
   return narrowed(bracket, k, space, [&](auto visit) {
     for_each_score_of_chunks(row, maxima, score_of(bracket.low),
                              [&](float score, std::int32_t) { visit(key_of(score)); });
@@ -235,7 +235,7 @@ __device__ Bracket narrowed_by_scores(const Row& row, const float* maxima, Brack
 template <class Row>
 __device__ Cutoff cutoff_of_ties(const Row& row, const float* maxima, float score, std::uint32_t count,
                                  TopKSpace& space) {
-  Bracket bracket{key_of_tie(row.vocab - 1), key_of_tie(0), 0, 0};
+  KeyBracket bracket{key_of_tie(row.vocab - 1), key_of_tie(0), 0, 0};
   do {
     bracket = narrowed(bracket, count, space, [&](auto visit) {
       for_each_score_of_chunks(row, maxima, score, [&](float other, std::int32_t token) {
@@ -248,12 +248,12 @@ __device__ Cutoff cutoff_of_ties(const Row& row, const float* maxima, float scor
 
 /// A bound of the k-th best score: its bracket of chunk maxima, narrow enough to leave few chunks.
 template <class Row>
-__device__ Bracket bracket_of_chunks(const Row& row, const float* maxima, float max, std::uint32_t k,
-                                     TopKSpace& space) {
+__device__ KeyBracket bracket_of_chunks(const Row& row, const float* maxima, float max, std::uint32_t k,
+                                        TopKSpace& space) {
   std::uint32_t least = key_of(max);
   for_each_chunk(row, maxima, -FLT_MAX, [&](int chunk) { least = min(least, key_of(maxima[chunk])); });
   least = merged_in_block(least, [](std::uint32_t a, std::uint32_t b) { return min(a, b); });
-  Bracket bracket{least, key_of(max), 0, 0};
+  KeyBracket bracket{least, key_of(max), 0, 0};
   do {
     bracket = narrowed(bracket, k, space, [&](auto visit) {
       for_each_chunk(row, maxima, score_of(bracket.low), [&](int chunk) { visit(key_of(maxima[chunk])); });
@@ -263,7 +263,7 @@ __device__ Bracket bracket_of_chunks(const Row& row, const float* maxima, float 
 }
 
 /// All scores from which the k-th best is to be sought: those that reach the bracket of their chunks.
-__device__ __forceinline__ Bracket bracket_of_scores(const Bracket& of_chunks, float max, std::uint32_t k) {
+__device__ __forceinline__ KeyBracket bracket_of_scores(const KeyBracket& of_chunks, float max, std::uint32_t k) {
   return {of_chunks.through < k ? kLowestFiniteKey : of_chunks.low, key_of(max), 0, 0};
 }
 
@@ -271,7 +271,7 @@ __device__ __forceinline__ Bracket bracket_of_scores(const Bracket& of_chunks, f
 /// its equals is left out. For any k, in up to six looks at what is not below the bound of the chunks.
 template <class Row>
 __device__ Cutoff cutoff_of_top_k(const Row& row, const float* maxima, float max, std::uint32_t k, TopKSpace& space) {
-  Bracket bracket = bracket_of_scores(bracket_of_chunks(row, maxima, max, k, space), max, k);
+  KeyBracket bracket = bracket_of_scores(bracket_of_chunks(row, maxima, max, k, space), max, k);
   do {
     bracket = narrowed_by_scores(row, maxima, bracket, k, space);
   } while (bracket.low < bracket.high && bracket.through > k);
@@ -324,7 +324,7 @@ __device__ void list_kept(const Row& row, const float* maxima, Cutoff cutoff, To
 
 /// Lists at least the first k tokens in the bracket, a beginning of the order of at most kMaxFound.
 template <class Row>
-__device__ void list_in(const Row& row, const float* maxima, Bracket bracket, std::uint32_t k, TopKSpace& space) {
+__device__ void list_in(const Row& row, const float* maxima, KeyBracket bracket, std::uint32_t k, TopKSpace& space) {
   do {
     bracket = narrowed_by_scores(row, maxima, bracket, k, space);
   } while (bracket.low < bracket.high && bracket.through > kMaxFound);
@@ -370,8 +370,8 @@ __device__ inline void sort_list(TopKSpace& space) {
 /// how many. `max` is finite, k in [1, kMaxListed].
 template <class Row>
 __device__ int select_top_k(const Row& row, const float* maxima, float max, std::uint32_t k, TopKSpace& space) {
-  const Bracket chunks = bracket_of_chunks(row, maxima, max, k, space);
-  const Bracket scores = bracket_of_scores(chunks, max, k);
+  const KeyBracket chunks = bracket_of_chunks(row, maxima, max, k, space);
+  const KeyBracket scores = bracket_of_scores(chunks, max, k);
   bool listed = chunks.through <= kMaxFound;
   if (listed) {
     list_few(row, maxima, score_of(scores.low), space);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -154,6 +155,23 @@ inline std::vector<Floats> scores_of(const std::vector<NamedRow>& rows) {
   scores.reserve(rows.size());
   for (const NamedRow& row : rows) scores.push_back(row.scores);
   return scores;
+}
+
+/// Those rows, one that holds nothing, one with a NaN and one with an infinity.
+inline std::vector<Floats> with_invalid(std::vector<Floats> rows) {
+  const std::size_t vocab = rows.front().size();
+  rows.emplace_back(vocab, -HUGE_VALF);
+  rows.push_back(rows.front());
+  rows.back()[vocab - 1] = std::nanf("");
+  rows.push_back(rows.front());
+  rows.back()[vocab / 2] = HUGE_VALF;
+  return rows;
+}
+
+/// The same bits, or both NaN.
+template <class Float>
+bool same_float(Float a, Float b) {
+  return (a != a && b != b) || std::memcmp(&a, &b, sizeof a) == 0;
 }
 
 }  // namespace tokendraw::test

@@ -218,41 +218,29 @@ void check_launches(const std::vector<Floats>& scores, std::int64_t k, std::int6
     CHECK_WITH(found.tokens == expected.tokens, what);
     CHECK_WITH(found.status == expected.status, what);
     const bool same_values =
-        std::equal(found.values.begin(), found.values.end(), expected.values.begin(), [](float a, float b) {
-          return bit_cast<std::uint32_t>(a) == bit_cast<std::uint32_t>(b) || (a != a && b != b);
-        });
+        std::equal(found.values.begin(), found.values.end(), expected.values.begin(), test::same_float<float>);
     CHECK_WITH(same_values, what);
   }
 }
 
-std::vector<Floats> with_invalid(std::vector<Floats> rows) {
-  const std::size_t vocab = rows.front().size();
-  rows.emplace_back(vocab, -HUGE_VALF);
-  rows.push_back(rows.front());
-  rows.back()[vocab - 1] = std::nanf("");
-  rows.push_back(rows.front());
-  rows.back()[vocab / 2] = HUGE_VALF;
-  return rows;
-}
-
 TEST(launches_agree_with_the_host) {
   for (const std::int64_t vocab : {1, 33, 1025, 5003}) {
-    check_launches<float>(with_invalid(test::scores_of(test::adversarial_rows(vocab))),
+    check_launches<float>(test::with_invalid(test::scores_of(test::adversarial_rows(vocab))),
                           std::min<std::int64_t>(vocab, 20));
   }
-  const std::vector<Floats> rows = with_invalid(test::scores_of(test::adversarial_rows(3000)));
+  const std::vector<Floats> rows = test::with_invalid(test::scores_of(test::adversarial_rows(3000)));
   check_launches<Float16>(rows, 7, 3);
   check_launches<Bfloat16>(rows, 1024);
   check_launches<double>({rows.begin(), rows.begin() + 4}, 3, 1);
 }
 
 TEST(more_than_a_list) {
-  check_launches<float>(with_invalid(test::scores_of(test::adversarial_rows(5003))), 5003);
+  check_launches<float>(test::with_invalid(test::scores_of(test::adversarial_rows(5003))), 5003);
   check_launches<Bfloat16>({test::drawn(9000, 41, -4.0, 4.0), Floats(9000, 2.0f)}, 2500);
 }
 
 TEST(no_tokens_and_no_rows) {
-  check_launches<float>(with_invalid({test::drawn(100, 42, -1.0, 1.0)}), 0);
+  check_launches<float>(test::with_invalid({test::drawn(100, 42, -1.0, 1.0)}), 0);
   const DeviceRows<float> rows({test::drawn(100, 43, -1.0, 1.0)});
   Request request = rows.on_device();
   request.logits.rows = 0;
