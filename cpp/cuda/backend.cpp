@@ -6,6 +6,7 @@
 
 #include "cuda/draw.h"
 #include "cuda/errors.h"
+#include "cuda/scores.h"
 #include "cuda/top_k.h"
 #include "cuda/workspace.h"
 
@@ -31,8 +32,9 @@ void StreamBackend::top_k(const Request& request, std::int64_t k, float* values,
   expect(launch_top_k(request, k, values, tokens, status, with_workspace(request.logits)), "to start top_k");
 }
 
-void StreamBackend::score(const Request&, const PerRow<std::int64_t>&, const ScoreOutputs&, RowStatus*) {
-  never_asked("score");
+void StreamBackend::score(const Request& request, const PerRow<std::int64_t>& tokens, const ScoreOutputs& outputs,
+                          RowStatus* status) {
+  expect(launch_score(request, tokens, outputs, status, with_workspace(request.logits)), "to start scores");
 }
 
 void StreamBackend::cross_entropy(const Request&, const Targets&, const LossOutputs&, RowStatus*) {

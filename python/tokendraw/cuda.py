@@ -83,9 +83,12 @@ def warmup(logits: Any) -> None:
         _core.greedy(logits, **edit)
         for filters in _FILTERS:
             _core.sample(logits, seed=0, **filters, **edit)
-            _core.draw(logits, seed=0, logprobs=2, **filters, **edit)
     for k in (1, 50, 2000):
         _core.top_k(logits, k)
+    for temperature in (0.0, 1.0):
+        _core.token_logprobs(logits, 0, ranks=True, temperature=temperature)
+        _core.entropy(logits, temperature=temperature)
+    _core.logsumexp(logits)
     _core._set_cuda_warm(logits)
 
 

@@ -49,6 +49,7 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Variant("plain"),
+        Variant("unoptimised", kernels=("-O0",)),  # a third of the time to compile, for who edits kernels
         Variant(
             "checked",
             common=("-DTOKENDRAW_EMULATOR_CHECKED",),

@@ -16,4 +16,8 @@ FUNCTIONS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "sample with all": lambda logits: (td.sample(logits, seed=1, top_k=7, top_p=0.8, min_p=0.01),),
     "top_k": lambda logits: td.top_k(logits, 5),
     "top_k beyond a list": lambda logits: td.top_k(logits, 1050),
+    "token_logprobs": lambda logits: (td.token_logprobs(logits, 3),),
+    "token_logprobs with ranks": lambda logits: td.token_logprobs(logits, 3, ranks=True, temperature=0.7),
+    "logsumexp": lambda logits: (td.logsumexp(logits, temperature=2.0),),
+    "entropy": lambda logits: (td.entropy(logits),),
 }

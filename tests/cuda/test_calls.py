@@ -27,13 +27,12 @@ def rows_of(count=4, vocab=1500):
 
 def test_results_are_the_caller_s_kind_of_array_on_its_device():
     logits = rows_of()
-    drawn = td.draw(ExchangedArray(logits, device=1), seed=3, logprobs=2)
-    host = td.draw(logits, seed=3, logprobs=2)
-    for field, of_host in zip(drawn, host, strict=True):
-        assert type(field) is ExchangedArray
-        assert (field.device, field.dtype, field.shape) == (1, of_host.dtype, of_host.shape)
-    np.testing.assert_array_equal(drawn.tokens.numpy(), host.tokens)
-    assert drawn.valid.numpy().all()
+    for result, of_host in zip(
+        td.top_k(ExchangedArray(logits, device=1), 5), td.top_k(logits, 5), strict=True
+    ):
+        assert type(result) is ExchangedArray
+        assert (result.device, result.dtype, result.shape) == (1, of_host.dtype, of_host.shape)
+        np.testing.assert_array_equal(result.numpy(), of_host)
 
 
 @pytest.mark.parametrize("shape", [(700,), (1, 700), (2, 3, 700), (0, 700), (2, 0, 3, 700)])
@@ -136,9 +135,12 @@ def broken_rows():
 
 def test_invalid_rows_are_marked_by_default():
     logits = broken_rows()
-    drawn = td.draw(ExchangedArray(logits), seed=4)
-    np.testing.assert_array_equal(drawn.tokens.numpy(), td.sample(logits, seed=4, on_invalid="mark"))
-    assert drawn.valid.numpy().tolist() == [True, False, False, False]
+    tokens = td.sample(ExchangedArray(logits), seed=4).numpy()
+    np.testing.assert_array_equal(tokens, td.sample(logits, seed=4, on_invalid="mark"))
+    assert (tokens < 0).tolist() == [False, True, True, True]
+    values, ranked = td.top_k(ExchangedArray(logits), 2)
+    assert np.isnan(values.numpy()).any(axis=1).tolist() == [False, True, True, True]
+    assert (ranked.numpy()[1:] == -1).all()
 
 
 def test_raise_waits_and_names_the_rows():
@@ -324,7 +326,13 @@ def test_neutral_values_of_what_is_missing_are_nothing():
 @pytest.mark.parametrize(
     "function",
     [
+        td.softmax,
+        td.log_softmax,
+        td.filter_logits,
         td.kept_set,
+        lambda logits: td.draw(logits, seed=1),
+        lambda logits: td.cross_entropy(logits, 1),
+        lambda logits: td.top_continuations(logits, on(0, np.zeros(4)), 2),
         lambda logits: td.kl_divergence(logits, logits),
         lambda logits: td.js_divergence(logits, logits),
         lambda logits: td.verify_draft([[1], [1]], None, logits.view((2, 2, 1500), (3000, 1500, 1)), seed=1),
