@@ -146,8 +146,13 @@ void set_error(void*, const char* kind, const char* message) {
 
 py::object new_in_table(const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
   std::vector<std::int64_t> extents = shape;
-  dlpack::Tensor prototype = {nullptr, {dlpack::kCuda, home.device}, static_cast<std::int32_t>(shape.size()),
-                              dlpack_dtype(dtype), extents.data(), nullptr, 0};
+  dlpack::Tensor prototype = {nullptr,
+                              {dlpack::kCuda, home.device},
+                              static_cast<std::int32_t>(shape.size()),
+                              dlpack_dtype(dtype),
+                              extents.data(),
+                              nullptr,
+                              0};
   dlpack::VersionedTensor* managed = nullptr;
   if (home.table->allocate(&prototype, &managed, nullptr, set_error) != 0) throw py::error_already_set();
   *data = static_cast<char*>(managed->tensor.data) + managed->tensor.byte_offset;

@@ -177,9 +177,9 @@ Found found_of(const Beams& beams, const std::vector<Continuation>& found) {
 /// Ranks what was found by what the caller's scorer makes of it.
 void score_anew(py::handle scorer, const Beams& beams, std::vector<Continuation>& found) {
   const Found all = found_of(beams, found);
-  const py::object given = scorer(
-      copied(Home{}, Dtype::kInt64, all.rows), copied(Home{}, Dtype::kInt32, all.tokens),
-      copied(Home{}, Dtype::kFloat64, all.scores), copied(Home{}, Dtype::kFloat64, all.logprobs));
+  const py::object given =
+      scorer(copied(Home{}, Dtype::kInt64, all.rows), copied(Home{}, Dtype::kInt32, all.tokens),
+             copied(Home{}, Dtype::kFloat64, all.scores), copied(Home{}, Dtype::kFloat64, all.logprobs));
   const auto scores = given.cast<std::vector<double>>();
   if (scores.size() != all.scores.size()) {
     value_error("scorer must return one score per candidate (" + std::to_string(all.scores.size()) + "), got " +

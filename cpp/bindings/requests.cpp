@@ -265,9 +265,8 @@ void parse_dense_bias(py::handle value, ParsedRequest& parsed) {
 /// What can be read here.
 Edits edits_on_host(const ParsedRequest& parsed) {
   Edits edits = parsed.request.edits;
-  const bool is_here = std::any_of(parsed.host_edits.begin(), parsed.host_edits.end(), [&](const HostEdit& edit) {
-    return *edit.data == edits.bias;
-  });
+  const bool is_here = std::any_of(parsed.host_edits.begin(), parsed.host_edits.end(),
+                                   [&](const HostEdit& edit) { return *edit.data == edits.bias; });
   if (parsed.home.cuda && !is_here) edits.bias = nullptr;
   return edits;
 }

@@ -48,9 +48,12 @@ template <class T>
 void parse_per_row(py::handle value, const char* name, ParsedRequest& parsed, PerRow<T>& parameter) {
   const DeviceInput device{parsed.home, parsed.views};
   auto& pool = [&parsed]() -> auto& {
-    if constexpr (std::is_same_v<T, double>) return parsed.reals;
-    else if constexpr (std::is_same_v<T, std::int64_t>) return parsed.integers;
-    else return parsed.unsigneds;
+    if constexpr (std::is_same_v<T, double>)
+      return parsed.reals;
+    else if constexpr (std::is_same_v<T, std::int64_t>)
+      return parsed.integers;
+    else
+      return parsed.unsigneds;
   }();
   parse_per_row(value, name, parsed.rows(), parameter, pool, &device);
 }

@@ -64,8 +64,8 @@ def warmup(logits: Any) -> None:
 
     A kernel is loaded when it is first started, and memory is allocated when it is first needed; neither may
     happen during a capture. This starts every kernel once and sets memory aside, for the current stream and
-    for one captured stream more; then it waits. Call it for the largest batch, before each capture on a stream
-    of its own.
+    for one captured stream more; then it waits. Call it for the largest batch, before each capture on a
+    stream of its own.
 
     Parameters
     ----------

@@ -240,6 +240,7 @@ def stream(device: int = 0, handle: int | None = None) -> Iterator[int]:
 
 # Addresses of memory that was allocated before a capture, for what is made during it; else None.
 _spare: list[int] | None = None
+_late: list[int] = []
 _SPARE_BYTES = 1 << 16
 
 
@@ -263,8 +264,9 @@ class Graph:
         finally:
             _spare = None
             self.executable = library().emulated_end_capture(self.device, handle)
-            for address in spare:
+            for address in (*spare, *_late):
                 library().emulated_free(self.device, address, handle)
+            _late.clear()
 
     def replay(self) -> None:
         assert self.executable is not None, "the capture was spoilt"
@@ -339,7 +341,9 @@ class _Memory:
         assert self.address, "no memory on the device"
 
     def __del__(self) -> None:
-        assert _spare is None, "what was made while a graph is captured outlives that"
+        if _spare is not None:  # freed when the capture is over, as a caching allocator has it
+            _late.append(self.address)
+            return
         library().emulated_free(self.device, self.address, self.stream)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""top_k and scores on a device: what has one answer is the CPU's, and log-probabilities are within the contract."""
+"""top_k and scores on a device: what has one answer is the CPU's, log-probabilities are within tolerance."""
 
 import numpy as np
 import pytest
