@@ -12,7 +12,7 @@ struct DescribeTask {
   DrawOutputs out;
 };
 
-inline constexpr Team kOneBlock{0, 1};
+__device__ __forceinline__ Team one_block() { return {0, 1}; }
 
 /// Log-probabilities in units of a row. As Row::logprob of the CPU.
 struct LogUnits {
@@ -59,7 +59,7 @@ __device__ __forceinline__ std::uint32_t count_kept(const RowReader<Element, Edi
                                                     Cutoff cutoff) {
   std::uint32_t own = 0;
   for_each_tile_from(
-      cutoff.score, table, row.tiles, kOneBlock,
+      cutoff.score, table, row.tiles, one_block(),
       [&](std::int64_t tile, float) {
         Part<4> part = row.tile(tile);
         edit_each(part, tile, [&](float& score, std::int64_t token) { own += keeps(cutoff, score, token) ? 1 : 0; });
@@ -123,7 +123,7 @@ __device__ __forceinline__ KeptSet describe_list(const RowReader<Element, EditsO
   TOKENDRAW_SHARED(set, KeptSet);
   clear_count(space);
   for_each_tile_from(
-      cutoff.score, table, row.tiles, kOneBlock,
+      cutoff.score, table, row.tiles, one_block(),
       [&](std::int64_t tile, float) {
         Part<4> part = row.tile(tile);
         edit_each(part, tile, [&](float& score, std::int64_t token) {
@@ -155,7 +155,7 @@ __device__ __forceinline__ KeptSet describe_tiles(const RowReader<Element, Edits
   double* masses = table.kept;
   double* moments = table.kept + row.tiles;
   for_each_tile_from(
-      cutoff.score, table, row.tiles, kOneBlock,
+      cutoff.score, table, row.tiles, one_block(),
       [&](std::int64_t tile, float tile_max) {
         Part<4> part = row.tile(tile);
         apply_cutoff(part, tile, cutoff);
@@ -172,7 +172,7 @@ __device__ __forceinline__ KeptSet describe_tiles(const RowReader<Element, Edits
   __syncthreads();
   if (warp_of_block() == 0) {
     const double mass = sum_in_order(masses, row.tiles);
-    const double moment = -sum_in_order(moments, row.tiles);
+    const double moment = 0.0 - sum_in_order(moments, row.tiles);
     const LogUnits logs(units, mass);
     if (lane_of_warp() == 0) set = {count, mass, -logs.logprob(max) - logs.slope * moment / mass};
   }
@@ -220,12 +220,12 @@ __device__ __forceinline__ void describe_raw(const DescribeTask& task, std::int6
   const NoEdits none;
   const RowReader<Element, NoEdits> row(task.drawn.rows, index, none);
   const Scale scale = make_scale(1.0);
-  summarize<true>(row, scale, table, kOneBlock);
+  summarize<true>(row, scale, table, one_block());
   __syncthreads();
   const float max = max_of_row(table, row.tiles);
   const RowUnits units{scale, reference_of(max, scale)};
   const Candidate drawn{widen(row.logits[token]), token};
-  weigh_all(table, row.tiles, units, kOneBlock);
+  weigh_all(table, row.tiles, units, one_block());
   const std::uint32_t rank = count_kept(row, table, up_to(drawn));
   if (warp_of_block() != 0) return;
   const double mass = sum_in_order(table.kept, row.tiles);
