@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "cpp" / "cuda").glob("*.cu"))
-FLAGS = ["-std=c++17", "-fmad=false", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra", "-I", str(ROOT / "cpp")]
+FLAGS = [
+    "-std=c++17",
+    "-fmad=false",
+    "-Werror",
+    "all-warnings",
+    "-Xcompiler",
+    "-Wall,-Wextra",
+    "-I",
+    str(ROOT / "cpp"),
+]
 
 
 def compile_for(architecture, source, folder):
