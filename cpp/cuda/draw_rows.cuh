@@ -12,6 +12,16 @@ namespace tokendraw::cuda {
 enum RealParameter : int { kTemperature, kTopP, kMinP, kRealParameters };
 enum IntegerParameter : int { kTopK, kSeed, kStream, kStep, kIntegerParameters };
 
+/// What a draw leaves of a row for its description.
+struct DrawnRow {
+  RowStatus status;
+  bool is_nucleus;  // top_p was applied to what is no list
+  float max;
+  Candidate token;
+  Cutoff cutoff;  // of the kept set
+  Scale scale;
+};
+
 struct DrawTask {
   Rows rows;
   Geometry geometry;
@@ -26,6 +36,7 @@ struct DrawTask {
   double* sums = nullptr;
   double* kept = nullptr;
   float* chunks = nullptr;
+  DrawnRow* drawn = nullptr;  // [rows], where rows are described
 
   __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
     return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
@@ -81,10 +92,11 @@ __device__ __forceinline__ void read_params(const DrawTask& task, std::int64_t r
   params->scale = make_scale(temperature > 0.0 ? temperature : 1.0);
 }
 
-/// Writes what is known of the row; by one thread.
-__device__ __forceinline__ void write_token(const DrawTask& task, std::int64_t row, std::int32_t token,
-                                            RowStatus status) {
-  if (task.status) task.status[row] = status;
+/// By one thread.
+__device__ __forceinline__ void write_drawn(const DrawTask& task, std::int64_t row, const DrawnRow& drawn) {
+  const std::int32_t token = drawn.token.token;
+  if (task.status) task.status[row] = drawn.status;
+  if (task.drawn) task.drawn[row] = drawn;
   if (!task.tokens) return;
   if (task.wide_tokens) {
     static_cast<std::int64_t*>(task.tokens)[row] = token;
@@ -94,7 +106,10 @@ __device__ __forceinline__ void write_token(const DrawTask& task, std::int64_t r
 }
 
 __device__ __forceinline__ void write_invalid(const DrawTask& task, std::int64_t row, RowStatus status) {
-  write_token(task, row, -1, status);
+  DrawnRow drawn{};
+  drawn.status = status;
+  drawn.token.token = -1;
+  write_drawn(task, row, drawn);
 }
 
 /// The scores that min_p keeps, whatever was kept before: it always keeps the largest.
@@ -161,13 +176,21 @@ __device__ __forceinline__ void merge_chunks(const float* chunks, const TileTabl
   __syncthreads();
 }
 
+struct DrawnToken {
+  Candidate token;
+  Cutoff cutoff;  // of the kept set, where it was asked for
+};
+
 /// A token of a valid row: in the first warp, or in all threads of the team where top_p has its say.
 template <class Element, class EditsOfRows>
-__device__ __forceinline__ Candidate draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
-                                                const TileTable& table, const float* chunks, const Team& team,
-                                                float max, DrawScratch& scratch) {
+__device__ __forceinline__ DrawnToken draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
+                                                 const TileTable& table, const float* chunks, const Team& team,
+                                                 float max, bool describes, DrawScratch& scratch) {
   const bool is_first_warp = warp_of_block() == 0;
-  if (params.is_greedy()) return is_first_warp ? first_of_row(row, table, max) : Candidate{};
+  if (params.is_greedy()) {
+    const Candidate first = is_first_warp ? first_of_row(row, table, max) : Candidate{};
+    return {first, through(first)};
+  }
   const RowUnits units{params.scale, reference_of(max, params.scale)};
   const Cutoff after_top_p = cutoff_of_min_p(params, max);
   Cutoff before_top_p = kKeepFinite;
@@ -189,7 +212,7 @@ __device__ __forceinline__ Candidate draw_token(const RowReader<Element, EditsOf
   for (std::uint32_t round = 0;; ++round) {
     Candidate token{};
     if (is_first_warp) token = draw_within(row, units, table, kept, cutoff, Levels(params.source, round));
-    if (!waits || round > 0) return token;
+    if (!waits || round > 0) return {token, cutoff};
 
     if (is_first_warp) {
       const double mass = sum_in_order(kept, row.tiles);
@@ -203,11 +226,13 @@ __device__ __forceinline__ Candidate draw_token(const RowReader<Element, EditsOf
     cutoff = tighter(before_top_p, survives ? up_to(token) : after_top_p);
     Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, max, scratch.nucleus);
     nucleus.weigh_both({cutoff, cutoff}, false);
-    if (scratch.nucleus.masses_of[0] < target) {
-      if (survives) return token;
-    } else {
-      const float floor = floor_of_nucleus(units, max, row.vocab, params.top_p_share);
+    const double mass = scratch.nucleus.masses_of[0];
+    const float floor = floor_of_nucleus(units, max, row.vocab, params.top_p_share);
+    if (!(mass < target)) {
       cutoff = nucleus.find({kKeepNothing, cutoff}, 0.0, target, floor);
+    } else if (survives) {
+      if (describes) cutoff = nucleus.find_in({cutoff, tighter(before_top_p, after_top_p)}, mass, target, floor);
+      return {token, cutoff};
     }
     kept = table.kept + row.tiles;
   }
@@ -259,8 +284,11 @@ __global__ void __launch_bounds__(kThreads)
     if (team.rank == 0 && threadIdx.x == 0) write_invalid(task, index, status);
     return;
   }
-  const Candidate token = draw_token(row, params, table, chunks, team, max, scratch);
-  if (team.rank == 0 && threadIdx.x == 0) write_token(task, index, token.token, RowStatus::kValid);
+  const bool describes = task.drawn != nullptr;
+  const DrawnToken drawn = draw_token(row, params, table, chunks, team, max, describes, scratch);
+  if (team.rank != 0 || threadIdx.x != 0) return;
+  const bool is_nucleus = params.has_top_p() && !params.is_greedy() && !params.lists();
+  write_drawn(task, index, {RowStatus::kValid, is_nucleus, max, drawn.token, drawn.cutoff, params.scale});
 }
 
 }  // namespace tokendraw::cuda

@@ -237,6 +237,12 @@ class Nucleus {
     return bracket.outer;
   }
 
+  /// The same where `outer` may weigh less than the target: then it is the nucleus.
+  __device__ __forceinline__ Cutoff find_in(const Ends& ends, double inner_mass, double target, float floor) {
+    weigh_both({ends.outer, ends.outer}, false);
+    return scratch_.masses_of[1] < target ? ends.outer : find(ends, inner_mass, target, floor);
+  }
+
  private:
   __device__ static double largest_weight(const RowUnits& units, float max) {
     return exp2_double(exponent_between({max, 0}, units.reference, units.scale));
