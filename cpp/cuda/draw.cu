@@ -2,14 +2,17 @@
 #include "cuda/draw.h"
 
 #include "cuda/draw_rows.cuh"
+#include "cuda/launcher.h"
+#include "cuda/logprobs.cuh"
 #include "cuda/workspace.h"
 
 namespace tokendraw::cuda {
 namespace {
 
-template <class T>
-T* at(const Workspace& workspace, std::size_t offset) {
-  return reinterpret_cast<T*>(static_cast<char*>(workspace.data) + offset);
+static_assert(sizeof(DrawnRow) == kDrawnBytes, "the workspace holds one for each row");
+
+bool describes(const DrawOutputs& out) {
+  return out.logprobs || out.raw_logprobs || out.entropies || out.ranks || out.kept || out.top_count > 0;
 }
 
 Values<std::uint64_t> unsigned_values(const PerRow<std::int64_t>& per_row) {
@@ -33,10 +36,12 @@ DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* 
   task.tokens = outputs.tokens;
   task.wide_tokens = context.wide_tokens;
   task.status = status;
-  task.arrivals = at<std::uint32_t>(context.workspace, layout.arrivals());
-  task.maxima = at<float>(context.workspace, layout.maxima());
-  task.sums = at<double>(context.workspace, layout.sums());
-  task.kept = at<double>(context.workspace, layout.kept());
+  task.arrivals = in_workspace<std::uint32_t>(context, layout.arrivals());
+  task.maxima = in_workspace<float>(context, layout.maxima());
+  task.sums = in_workspace<double>(context, layout.sums());
+  task.kept = in_workspace<double>(context, layout.kept());
+  task.chunks = in_workspace<float>(context, layout.chunks());
+  if (describes(outputs)) task.drawn = in_workspace<DrawnRow>(context, layout.drawn());
   return task;
 }
 
@@ -50,13 +55,6 @@ cudaError_t launch_rows(const DrawTask& task, const EditsOfRows& edits, cudaStre
   return launch(draw_rows<Element, EditsOfRows>, shape, task, edits);
 }
 
-template <class Element>
-cudaError_t launch_elements(const DrawTask& task, const Edits& edits, cudaStream_t stream) {
-  const RowEdits row_edits = edits_of(edits);
-  return row_edits.any() ? launch_rows<Element>(task, row_edits, stream)
-                         : launch_rows<Element>(task, NoEdits{}, stream);
-}
-
 }  // namespace
 
 cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
@@ -68,13 +66,14 @@ cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowS
                         const Geometry& geometry) {
   if (request.logits.rows == 0) return cudaSuccess;
   const DrawTask task = task_of(request, outputs, status, context, geometry);
-  switch (request.logits.dtype) {
-    case Dtype::kFloat32: return launch_elements<float>(task, request.edits, context.stream);
-    case Dtype::kFloat16: return launch_elements<Float16>(task, request.edits, context.stream);
-    case Dtype::kBfloat16: return launch_elements<Bfloat16>(task, request.edits, context.stream);
-    case Dtype::kFloat64: return launch_elements<double>(task, request.edits, context.stream);
-    default: return cudaErrorInvalidValue;
-  }
+  const RowEdits edits = edits_of(request.edits);
+  const cudaError_t error = with_element(request.logits.dtype, [&](auto element) {
+    using Element = decltype(element);
+    return edits.any() ? launch_rows<Element>(task, edits, context.stream)
+                       : launch_rows<Element>(task, NoEdits{}, context.stream);
+  });
+  if (error != cudaSuccess || !task.drawn) return error;
+  return launch_descriptions(task, request.logits.dtype, edits, outputs, context.stream);
 }
 
 }  // namespace tokendraw::cuda

@@ -103,6 +103,11 @@ __device__ __forceinline__ float score_of_line(const Part<4>& part, int lane) {
 }
 static_assert(Place<4>::kThreadsPerLine == kLinesPerGroup && kLinesPerTile == kWarp, "a thread for each line");
 
+__device__ __forceinline__ float weight_of(float score, const WeightConstants& constants) {
+  const auto weight = constants.plain ? weight_parts<true>(score, constants) : weight_parts<false>(score, constants);
+  return weight.fraction * weight.power;
+}
+
 /// A token of the tile that the cutoff keeps; by one warp.
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
@@ -118,8 +123,7 @@ __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, Edits
   const float of_lane = __shfl_sync(kWholeWarp, totals[0], holder);
   const int lane = pick_thread(static_cast<double>(of_lane), levels.lane());
   const float score = score_of_line(part, lane);
-  const auto weight = constants.plain ? weight_parts<true>(score, constants) : weight_parts<false>(score, constants);
-  const int line = pick_thread(static_cast<double>(weight.fraction * weight.power), levels.token());
+  const int line = pick_thread(static_cast<double>(weight_of(score, constants)), levels.token());
   return {__shfl_sync(kWholeWarp, score, line), static_cast<std::int32_t>(tile * kTile + line * kLanes + lane)};
 }
 

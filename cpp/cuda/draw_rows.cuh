@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/draw.cuh"
+#include "cuda/top_k.cuh"
 #include "cuda/top_p.cuh"
 #include "plan/thresholds.h"
 
@@ -10,6 +11,16 @@ namespace tokendraw::cuda {
 
 enum RealParameter : int { kTemperature, kTopP, kMinP, kRealParameters };
 enum IntegerParameter : int { kTopK, kSeed, kStream, kStep, kIntegerParameters };
+
+/// What a draw leaves of a row for its description.
+struct DrawnRow {
+  RowStatus status;
+  bool is_nucleus;  // top_p was applied to what is no list
+  float max;
+  Candidate token;
+  Cutoff cutoff;  // of the kept set
+  Scale scale;
+};
 
 struct DrawTask {
   Rows rows;
@@ -24,6 +35,8 @@ struct DrawTask {
   float* maxima = nullptr;
   double* sums = nullptr;
   double* kept = nullptr;
+  float* chunks = nullptr;
+  DrawnRow* drawn = nullptr;  // [rows], where rows are described
 
   __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
     return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
@@ -41,8 +54,9 @@ struct RowParams {
   Scale scale;
 
   __device__ bool is_greedy() const { return !(temperature > 0.0); }
-  __device__ bool has_top_k() const { return top_k > 0; }
+  __device__ bool has_top_k() const { return !is_greedy() && top_k > 0; }
   __device__ bool has_top_p() const { return top_p_share < 1.0; }
+  __device__ bool lists() const { return has_top_k() && top_k <= kMaxListed; }
   __device__ bool has_min_p() const { return min_p_ratio > 0.0; }
 
   /// Whether some step, or the draw, asks what all finite tokens weigh.
@@ -78,10 +92,11 @@ __device__ __forceinline__ void read_params(const DrawTask& task, std::int64_t r
   params->scale = make_scale(temperature > 0.0 ? temperature : 1.0);
 }
 
-/// Writes what is known of the row; by one thread.
-__device__ __forceinline__ void write_token(const DrawTask& task, std::int64_t row, std::int32_t token,
-                                            RowStatus status) {
-  if (task.status) task.status[row] = status;
+/// By one thread.
+__device__ __forceinline__ void write_drawn(const DrawTask& task, std::int64_t row, const DrawnRow& drawn) {
+  const std::int32_t token = drawn.token.token;
+  if (task.status) task.status[row] = drawn.status;
+  if (task.drawn) task.drawn[row] = drawn;
   if (!task.tokens) return;
   if (task.wide_tokens) {
     static_cast<std::int64_t*>(task.tokens)[row] = token;
@@ -91,7 +106,10 @@ __device__ __forceinline__ void write_token(const DrawTask& task, std::int64_t r
 }
 
 __device__ __forceinline__ void write_invalid(const DrawTask& task, std::int64_t row, RowStatus status) {
-  write_token(task, row, -1, status);
+  DrawnRow drawn{};
+  drawn.status = status;
+  drawn.token.token = -1;
+  write_drawn(task, row, drawn);
 }
 
 /// The scores that min_p keeps, whatever was kept before: it always keeps the largest.
@@ -101,17 +119,88 @@ __device__ __forceinline__ Cutoff cutoff_of_min_p(const RowParams& params, float
   return cutoff_from(static_cast<double>(max) - distance, max);
 }
 
+/// What the threads of a block tell each other.
+union DrawScratch {
+  TopKSpace top_k;
+  NucleusScratch nucleus;
+};
+
+/// How many of the list top_p keeps: each token before which less than its share lies. Weights are added in the total
+/// order; by one warp.
+__device__ __forceinline__ int count_in_list(const Candidate* list, int count, double share, const RowUnits& units) {
+  const WeightConstants constants = weight_constants(units.reference, units.scale);
+  double total = 0.0;
+  for (int first = 0; first < count; first += kWarp) {
+    const int own = first + lane_of_warp();
+    const float weight = own < count ? weight_of(list[own].score, constants) : 0.0f;
+    for (int i = 0; i < kWarp; ++i) total += static_cast<double>(__shfl_sync(kWholeWarp, weight, i));
+  }
+  const double target = share * total;
+  double before_this = 0.0;
+  for (int first = 0; first < count; first += kWarp) {
+    const int own = first + lane_of_warp();
+    const float weight = own < count ? weight_of(list[own].score, constants) : 0.0f;
+    for (int i = 0; i < kWarp; ++i) {
+      if (first + i > 0 && first + i < count && !(before_this < target)) return first + i;
+      before_this += static_cast<double>(__shfl_sync(kWholeWarp, weight, i));
+    }
+  }
+  return count;
+}
+
+/// What top_k keeps, and of a list what top_p keeps; by the whole block, for all of its threads.
+template <class Row>
+__device__ __forceinline__ Cutoff cutoff_of_top_k(const Row& row, const float* chunks, const RowParams& params,
+                                                  const RowUnits& units, float max, TopKSpace& space) {
+  TOKENDRAW_SHARED(kept, int);
+  const auto k = static_cast<std::uint32_t>(params.top_k);
+  if (!params.lists()) return cutoff_of_top_k(row, chunks, max, k, space);
+  const int count = select_top_k(row, chunks, max, k, space);
+  if (!params.has_top_p()) return through(space.list[count - 1]);
+  if (warp_of_block() == 0) {
+    const int of_list = count_in_list(space.list, count, params.top_p_share, units);
+    if (lane_of_warp() == 0) kept = of_list;
+  }
+  __syncthreads();
+  return through(space.list[kept - 1]);
+}
+
+/// table.maxima from those of chunks.
+template <int kWidth>
+__device__ __forceinline__ void merge_chunks(const float* chunks, const TileTable& table, std::int64_t tiles) {
+  constexpr int kChunks = kChunksPerTile<kWidth>;
+  for (std::int64_t tile = warp_of_block(); tile < tiles; tile += kWarps) {
+    const float max = max_of_warp(chunks[tile * kChunks + lane_of_warp() % kChunks]);
+    if (lane_of_warp() == 0) __stcg(table.maxima + tile, max);
+  }
+  __syncthreads();
+}
+
+struct DrawnToken {
+  Candidate token;
+  Cutoff cutoff;  // of the kept set, where it was asked for
+};
+
 /// A token of a valid row: in the first warp, or in all threads of the team where top_p has its say.
 template <class Element, class EditsOfRows>
-__device__ __forceinline__ Candidate draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
-                                                const TileTable& table, const Team& team, float max,
-                                                NucleusScratch& scratch) {
+__device__ __forceinline__ DrawnToken draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
+                                                 const TileTable& table, const float* chunks, const Team& team,
+                                                 float max, bool describes, DrawScratch& scratch) {
   const bool is_first_warp = warp_of_block() == 0;
-  if (params.is_greedy()) return is_first_warp ? first_of_row(row, table, max) : Candidate{};
+  if (params.is_greedy()) {
+    const Candidate first = is_first_warp ? first_of_row(row, table, max) : Candidate{};
+    return {first, through(first)};
+  }
   const RowUnits units{params.scale, reference_of(max, params.scale)};
   const Cutoff after_top_p = cutoff_of_min_p(params, max);
-  const Cutoff before_top_p = kKeepFinite;
-  Cutoff cutoff = params.has_top_p() ? before_top_p : tighter(before_top_p, after_top_p);
+  Cutoff before_top_p = kKeepFinite;
+  if (params.has_top_k()) {
+    const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
+    before_top_p = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, scratch.top_k);
+    merge_chunks<kWidthOf<Element>>(chunks, table, row.tiles);
+  }
+  const bool waits = params.has_top_p() && !params.lists();
+  Cutoff cutoff = waits ? before_top_p : tighter(before_top_p, after_top_p);
   if (params.needs_sums()) {
     weigh_all(table, row.tiles, units, team);
   } else {
@@ -123,25 +212,27 @@ __device__ __forceinline__ Candidate draw_token(const RowReader<Element, EditsOf
   for (std::uint32_t round = 0;; ++round) {
     Candidate token{};
     if (is_first_warp) token = draw_within(row, units, table, kept, cutoff, Levels(params.source, round));
-    if (!params.has_top_p() || round > 0) return token;
+    if (!waits || round > 0) return {token, cutoff};
 
     if (is_first_warp) {
       const double mass = sum_in_order(kept, row.tiles);
-      if (lane_of_warp() == 0) scratch.token = token, scratch.target = params.top_p_share * mass;
+      if (lane_of_warp() == 0) scratch.nucleus.token = token, scratch.nucleus.target = params.top_p_share * mass;
     }
     __syncthreads();
-    token = scratch.token;
-    const double target = scratch.target;
+    token = scratch.nucleus.token;
+    const double target = scratch.nucleus.target;
     // The kept set is what min_p leaves of the nucleus: all of it, where it weighs less than the target.
     const bool survives = keeps(after_top_p, token.score, token.token);
     cutoff = tighter(before_top_p, survives ? up_to(token) : after_top_p);
-    Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, max, scratch);
+    Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, max, scratch.nucleus);
     nucleus.weigh_both({cutoff, cutoff}, false);
-    if (scratch.masses_of[0] < target) {
-      if (survives) return token;
-    } else {
-      const float floor = floor_of_nucleus(units, max, row.vocab, params.top_p_share);
+    const double mass = scratch.nucleus.masses_of[0];
+    const float floor = floor_of_nucleus(units, max, row.vocab, params.top_p_share);
+    if (!(mass < target)) {
       cutoff = nucleus.find({kKeepNothing, cutoff}, 0.0, target, floor);
+    } else if (survives) {
+      if (describes) cutoff = nucleus.find_in({cutoff, tighter(before_top_p, after_top_p)}, mass, target, floor);
+      return {token, cutoff};
     }
     kept = table.kept + row.tiles;
   }
@@ -152,7 +243,7 @@ template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads)
     draw_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(params, RowParams);
-  TOKENDRAW_SHARED(scratch, NucleusScratch);
+  TOKENDRAW_SHARED(scratch, DrawScratch);
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const unsigned rank = blockIdx.x % blocks;
@@ -166,8 +257,13 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
 
+  const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
+  float* chunks = task.chunks + index * row_of_chunks.chunks();
+
   Team team{rank, blocks};
-  if (params.needs_sums()) {
+  if (params.has_top_k()) {
+    scan_chunks(row_of_chunks, chunks, rank, blocks);
+  } else if (params.needs_sums()) {
     summarize<true>(row, params.scale, table, team);
   } else {
     summarize<false>(row, params.scale, table, team);
@@ -178,14 +274,21 @@ __global__ void __launch_bounds__(kThreads)
   }
   team.sync();
 
-  const float max = max_of_row(table, row.tiles);
+  if (params.has_top_k()) {  // what is left of the chunks is one block's work
+    if (team.rank != 0) return;
+    team = {0, 1};
+  }
+  const float max = params.has_top_k() ? max_of_chunks(chunks, row_of_chunks.chunks()) : max_of_row(table, row.tiles);
   const RowStatus status = status_of(max);
   if (status != RowStatus::kValid) {
     if (team.rank == 0 && threadIdx.x == 0) write_invalid(task, index, status);
     return;
   }
-  const Candidate token = draw_token(row, params, table, team, max, scratch);
-  if (team.rank == 0 && threadIdx.x == 0) write_token(task, index, token.token, RowStatus::kValid);
+  const bool describes = task.drawn != nullptr;
+  const DrawnToken drawn = draw_token(row, params, table, chunks, team, max, describes, scratch);
+  if (team.rank != 0 || threadIdx.x != 0) return;
+  const bool is_nucleus = params.has_top_p() && !params.is_greedy() && !params.lists();
+  write_drawn(task, index, {RowStatus::kValid, is_nucleus, max, drawn.token, drawn.cutoff, params.scale});
 }
 
 }  // namespace tokendraw::cuda

@@ -120,6 +120,14 @@ __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>&
   }
 }
 
+__device__ __forceinline__ float max_of_warp(float largest) {
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
+    largest = larger(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
+  }
+  return largest;
+}
+
 /// The largest score of the row, NaN where it holds one; found by every warp.
 __device__ __forceinline__ float max_of_row(const TileTable& table, std::int64_t tiles) {
   float largest = -INFINITY;
@@ -129,10 +137,7 @@ __device__ __forceinline__ float max_of_row(const TileTable& table, std::int64_t
     nan |= max != max;
     largest = larger(max, largest);
   }
-#pragma unroll
-  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
-    largest = larger(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
-  }
+  largest = max_of_warp(largest);
   return __any_sync(kWholeWarp, nan) ? NAN : largest;
 }
 

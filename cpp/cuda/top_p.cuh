@@ -14,11 +14,11 @@ namespace tokendraw::cuda {
 inline constexpr int kBuckets = 2048;
 
 /// Tokens between the ends of the bracket that are listed rather than guessed further.
-inline constexpr int kMaxListedBetween = 1024;
+inline constexpr int kMaxBetween = 1024;
 
 /// Two beginnings of the order: `inner` weighs less than the target and `outer` does not, so that the last kept token
 /// is in `outer` and not in `inner`.
-struct Bracket {
+struct Ends {
   Cutoff inner;
   Cutoff outer;
 };
@@ -31,9 +31,9 @@ struct NucleusScratch {
   };
   union {
     Buckets buckets;
-    std::uint64_t listed[kMaxListedBetween];  // of the team, in the total order
+    std::uint64_t listed[kMaxBetween];  // of the team, in the total order
   };
-  std::uint64_t found[kMaxListedBetween];  // of this block
+  std::uint64_t found[kMaxBetween];  // of this block
   unsigned found_count;
   int guess;
   double masses_of[2];
@@ -45,7 +45,7 @@ struct NucleusScratch {
 /// of equal scores by token.
 class Ruler {
  public:
-  __device__ Ruler(const Bracket& bracket, float max, float floor, std::int64_t vocab, bool by_floats)
+  __device__ Ruler(const Ends& bracket, float max, float floor, std::int64_t vocab, bool by_floats)
       : bracket_(bracket), highest_(bracket.inner.score < max ? bracket.inner.score : max) {
     const bool has_ties = bracket.outer.token >= 0;
     const float lowest = has_ties ? bracket.outer.score : next_above(bracket.outer.score);
@@ -106,7 +106,7 @@ class Ruler {
     return first.score == smaller.score && first.token == smaller.token;
   }
 
-  const Bracket bracket_;
+  const Ends bracket_;
   const float highest_;
   Kind kind_ = kFloats;
   int used_ = 0;
@@ -164,7 +164,7 @@ class Nucleus {
 
   /// Weighs both beginnings of the order, the inner one in table.kept, the outer one after it; `list`: finds the tokens
   /// between them.
-  __device__ __forceinline__ void weigh_both(const Bracket& probe, bool list) {
+  __device__ __forceinline__ void weigh_both(const Ends& probe, bool list) {
     team_.sync();  // the last sums have been read
     if (threadIdx.x == 0) scratch_.found_count = 0;
     __syncthreads();
@@ -200,12 +200,12 @@ class Nucleus {
   }
 
   /// Where the nucleus of the target ends inside the bracket; leaves what it weighs after table.kept.
-  __device__ __forceinline__ Cutoff find(Bracket bracket, double inner_mass, double target, float floor) {
+  __device__ __forceinline__ Cutoff find(Ends bracket, double inner_mass, double target, float floor) {
     bool listed = false;
     int first = 0, end = 0;  // in the list: the last kept token is among these
     for (int round = 0;; ++round) {
       int guess = 0;
-      Bracket probe;
+      Ends probe;
       if (!listed) {
         const Ruler ruler(bracket, max_, floor, row_.vocab, round >= 2);
         share_out(bracket, ruler);
@@ -237,6 +237,12 @@ class Nucleus {
     return bracket.outer;
   }
 
+  /// The same where `outer` may weigh less than the target: then it is the nucleus.
+  __device__ __forceinline__ Cutoff find_in(const Ends& ends, double inner_mass, double target, float floor) {
+    weigh_both({ends.outer, ends.outer}, false);
+    return scratch_.masses_of[1] < target ? ends.outer : find(ends, inner_mass, target, floor);
+  }
+
  private:
   __device__ static double largest_weight(const RowUnits& units, float max) {
     return exp2_double(exponent_between({max, 0}, units.reference, units.scale));
@@ -244,11 +250,11 @@ class Nucleus {
 
   __device__ Cutoff before_listed(int i) const { return up_to(candidate_of(scratch_.listed[i])); }
 
-  __device__ __forceinline__ void list_between(Part<4>& part, std::int64_t tile, const Bracket& ends) {
+  __device__ __forceinline__ void list_between(Part<4>& part, std::int64_t tile, const Ends& ends) {
     edit_each(part, tile, [&](float& score, std::int64_t token) {
       if (!keeps(ends.outer, score, token) || keeps(ends.inner, score, token)) return;
       const unsigned slot = atomicAdd(&scratch_.found_count, 1u);
-      if (slot < kMaxListedBetween) scratch_.found[slot] = key_of({score, static_cast<std::int32_t>(token)});
+      if (slot < kMaxBetween) scratch_.found[slot] = key_of({score, static_cast<std::int32_t>(token)});
     });
   }
 
@@ -260,7 +266,7 @@ class Nucleus {
   }
 
   /// The mass of every bucket, about.
-  __device__ __forceinline__ void share_out(const Bracket& bracket, const Ruler& ruler) {
+  __device__ __forceinline__ void share_out(const Ends& bracket, const Ruler& ruler) {
     constexpr float kUnit = 0x1p16f;
     for (int bucket = static_cast<int>(threadIdx.x); bucket < kBuckets; bucket += kThreads)
       scratch_.buckets.shares[bucket] = 0;
@@ -310,7 +316,7 @@ class Nucleus {
   __device__ __forceinline__ bool gather() {
     unsigned count = 0;
     for (unsigned rank = 0; rank < team_.size; ++rank) count += *of_rank(&scratch_.found_count, rank);
-    const bool fits = count <= kMaxListedBetween;
+    const bool fits = count <= kMaxBetween;
     if (fits) {
       unsigned from = 0;
       for (unsigned rank = 0; rank < team_.size; ++rank) {
