@@ -57,7 +57,7 @@ union FilterSpace {
 };
 
 /// What is left of a row.
-struct KeptSet {
+struct KeptTokens {
   Cutoff cutoff;
   double mass;
   bool is_one;  // token
@@ -97,8 +97,8 @@ __device__ __forceinline__ double mass_of_list(const Candidate* list, int count,
 }
 
 /// What top_p and min_p keep of an ordered list; by one warp.
-__device__ __forceinline__ KeptSet filter_list(const Candidate* list, int count, const FilterOfRow& filter,
-                                               const RowUnits& units) {
+__device__ __forceinline__ KeptTokens filter_list(const Candidate* list, int count, const FilterOfRow& filter,
+                                                  const RowUnits& units) {
   if (filter.top_p_share < 1.0) {
     count = count_top_p(list, count, units, filter.top_p_share * mass_of_list(list, count, units));
   }
@@ -119,10 +119,10 @@ struct Filter {
   float max;
   float* chunks;
   FilterSpace& space;
-  KeptSet& shared;
+  KeptTokens& shared;
   Team team{0, 1};
 
-  __device__ __forceinline__ KeptSet find() const {
+  __device__ __forceinline__ KeptTokens find() const {
     if (params.is_greedy()) return find_first();
     const RowOfChunks<Element, EditsOfRows> by_chunks(row);
     if (params.top_k > 0) {
@@ -132,7 +132,7 @@ struct Filter {
     if (params.has_list()) {
       const int count = select_top_k(by_chunks, chunks, max, static_cast<std::uint32_t>(params.top_k), space.top_k);
       if (warp_of_block() == 0) {
-        const KeptSet kept = filter_list(space.top_k.list, count, params, units);
+        const KeptTokens kept = filter_list(space.top_k.list, count, params, units);
         if (lane_of_warp() == 0) shared = kept;
       }
       __syncthreads();
@@ -147,7 +147,7 @@ struct Filter {
   }
 
  private:
-  __device__ __forceinline__ KeptSet find_first() const {
+  __device__ __forceinline__ KeptTokens find_first() const {
     if (warp_of_block() == 0) {
       const Candidate first = first_of_row(row, table, max);
       if (lane_of_warp() == 0) shared = {through(first), 1.0, true};
@@ -176,7 +176,7 @@ struct Filter {
     return cutoff;
   }
 
-  __device__ __forceinline__ KeptSet weighed(Cutoff cutoff) const {
+  __device__ __forceinline__ KeptTokens weighed(Cutoff cutoff) const {
     const double mass = mass_of(cutoff);
     // Others weigh next to nothing, or there are none: that is worth a look.
     const bool may_be_one = mass < 1.001 * weight_in_row(units, max);
@@ -244,7 +244,7 @@ __device__ __forceinline__ void write_row(const RowReader<Element, EditsOfRows>&
 
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void write_probs(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
-                                            const TileTable& table, const KeptSet& kept, float* out) {
+                                            const TileTable& table, const KeptTokens& kept, float* out) {
   for (std::int64_t tile = threadIdx.x; tile < row.tiles; tile += kThreads) {
     const float max = __ldcg(table.maxima + tile);
     __stcg(table.kept + tile, max < -FLT_MAX ? 0.0 : units.factor_of(max) / kept.mass);
@@ -265,7 +265,7 @@ __device__ __forceinline__ void write_probs(const RowReader<Element, EditsOfRows
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void write_kept(Transform transform, const RowReader<Element, EditsOfRows>& row,
                                            const FilterOfRow& params, const RowUnits& units, const TileTable& table,
-                                           float max, const KeptSet& kept, float* out) {
+                                           float max, const KeptTokens& kept, float* out) {
   if (transform == Transform::kProbs && !kept.is_one) return write_probs(row, units, table, kept, out);
   if (kept.is_one) {
     const bool probs = transform == Transform::kProbs;
@@ -289,7 +289,7 @@ template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads)
     transform_rows(const __grid_constant__ TransformTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, FilterSpace);
-  TOKENDRAW_SHARED(shared, KeptSet);
+  TOKENDRAW_SHARED(shared, KeptTokens);
   const std::int64_t index = blockIdx.x;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
   const TileTable table = task.table_of(index, row.tiles);
