@@ -35,20 +35,26 @@ struct FilterOfRow {
   std::int64_t top_k;  // 0: off
   double top_p_share;
   double min_p_ratio;
-
-  __device__ FilterOfRow(const TransformTask& task, std::int64_t row)
-      : temperature(task.temperature.at(row)), top_k(task.top_k.at(row)) {
-    const double top_p = task.top_p.at(row);
-    const double min_p = task.min_p.at(row);
-    legal = is_finite_not_negative(temperature) && is_not_negative(top_k) && is_share(top_p) && is_probability(min_p);
-    top_k = limiting_top_k(top_k, task.rows.vocab);
-    top_p_share = share_to_reach(top_p, false);
-    min_p_ratio = lowered(min_p);
-  }
+  Scale scale;
 
   __device__ bool is_greedy() const { return !(temperature > 0.0); }
   __device__ bool has_list() const { return top_k > 0 && top_k <= kMaxListed; }
 };
+
+/// By one thread.
+__device__ __forceinline__ void read_filter(const TransformTask& task, std::int64_t row, FilterOfRow* filter) {
+  const double temperature = task.temperature.at(row);
+  const double top_p = task.top_p.at(row);
+  const double min_p = task.min_p.at(row);
+  const std::int64_t top_k = task.top_k.at(row);
+  filter->legal =
+      is_finite_not_negative(temperature) && is_not_negative(top_k) && is_share(top_p) && is_probability(min_p);
+  filter->temperature = temperature;
+  filter->top_k = limiting_top_k(top_k, task.rows.vocab);
+  filter->top_p_share = share_to_reach(top_p, false);
+  filter->min_p_ratio = lowered(min_p);
+  filter->scale = make_scale(temperature > 0.0 ? temperature : 1.0);
+}
 
 /// Never at the same time.
 union FilterSpace {
@@ -290,16 +296,17 @@ __global__ void __launch_bounds__(kThreads)
     transform_rows(const __grid_constant__ TransformTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, FilterSpace);
   TOKENDRAW_SHARED(shared, KeptTokens);
+  TOKENDRAW_SHARED(params, FilterOfRow);
   const std::int64_t index = blockIdx.x;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
   const TileTable table = task.table_of(index, row.tiles);
   float* const out = task.out + index * row.vocab;
-  const FilterOfRow params(task, index);
+  if (threadIdx.x == 0) read_filter(task, index, &params);
+  __syncthreads();
   RowStatus status = RowStatus::kIllegal;
   float max = 0.0f;
-  const Scale scale = make_scale(params.temperature > 0.0 ? params.temperature : 1.0);
   if (params.legal) {
-    summarize<false>(row, scale, table, Team{0, 1});
+    summarize<false>(row, params.scale, table, Team{0, 1});
     __syncthreads();
     max = max_of_row(table, row.tiles);
     status = status_of(max);
@@ -309,7 +316,7 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t token = threadIdx.x; token < row.vocab; token += kThreads) out[token] = NAN;
     return;
   }
-  const RowUnits units{scale, reference_of(max, scale)};
+  const RowUnits units{params.scale, reference_of(max, params.scale)};
   float* const chunks = task.chunks + index * count_chunks<kWidthOf<Element>>(row.vocab);
   const Filter<Element, EditsOfRows> filter{row, params, units, table, max, chunks, space, shared};
   write_kept(task.transform, row, params, units, table, max, filter.find(), out);
