@@ -18,11 +18,16 @@ inline bool has_few_strides(const std::vector<std::int64_t>& shape, const std::v
   return join_leading(shape, strides, &leading);
 }
 
-/// Whether a kernel that knows no edits reads what is asked for.
+/// Whether a kernel that knows edits, but no history, reads what is asked for.
+inline bool only_edits(const Request& request) {
+  return !request.history.offsets && request.edits.token_bias_count <= kMaxTokenBiases &&
+         has_few_strides(request.logits.leading_shape, request.logits.leading_strides);
+}
+
+/// The same for one that knows no edits.
 inline bool only_logits(const Request& request) {
   const Edits& edits = request.edits;
-  return !edits.allowed && !edits.allowed_bits && !edits.bias && !edits.token_bias && !request.history.offsets &&
-         has_few_strides(request.logits.leading_shape, request.logits.leading_strides);
+  return only_edits(request) && !edits.allowed && !edits.allowed_bits && !edits.bias && !edits.token_bias;
 }
 
 template <class T>

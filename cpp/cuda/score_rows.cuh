@@ -34,7 +34,7 @@ __device__ __forceinline__ void write_invalid_scores(const ScoreTask& task, std:
 }
 
 /// How many tokens of a part the cutoff keeps, in the whole warp.
-__device__ __forceinline__ int count_kept(Part<4> part, std::int64_t tile, Cutoff cutoff) {
+__device__ __forceinline__ int count_in_part(Part<4> part, std::int64_t tile, Cutoff cutoff) {
   int count = 0;
   edit_each(part, tile, [&](float& score, std::int64_t token) { count += keeps(cutoff, score, token) ? 1 : 0; });
 #pragma unroll
@@ -46,8 +46,9 @@ __device__ __forceinline__ int count_kept(Part<4> part, std::int64_t tile, Cutof
 template <class Element>
 __device__ void count_tiles_kept(const RowReader<Element, NoEdits>& row, const TileTable& table, const Team& team,
                                  Cutoff cutoff, double* values) {
-  fill_tiles(cutoff.score, table, row.tiles, team, values,
-             [&](std::int64_t tile, float) { return static_cast<double>(count_kept(row.tile(tile), tile, cutoff)); });
+  fill_tiles(cutoff.score, table, row.tiles, team, values, [&](std::int64_t tile, float) {
+    return static_cast<double>(count_in_part(row.tile(tile), tile, cutoff));
+  });
 }
 
 /// values[tile] = the sum of weight * (score - max) over its finite tokens, in units of the row; never above 0.
