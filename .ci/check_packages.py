@@ -9,12 +9,12 @@ from pathlib import Path
 
 SDIST = re.compile(
     r"""(PKG-INFO|LICENSE|README\.md|CMakeLists\.txt|pyproject\.toml
-      | cpp/(README\.md|CMakeLists\.txt|[a-z]+/\w[\w-]*\.(h|cpp|cu|cuh))
+      | cpp/(README\.md|(cuda/)?CMakeLists\.txt|[a-z]+/\w[\w-]*\.(h|cpp|cu|cuh))
       | python/tokendraw/([a-z]+/)*(\w+\.pyi?|py\.typed|weights/[\w-]+\.npz|data/\w+\.jsonl))""",
     re.VERBOSE,
 )
 WHEEL = re.compile(
-    r"""tokendraw/(([a-z]+/)*(\w+\.pyi?|py\.typed)|models/weights/[\w-]+\.npz|_core\.[\w.-]+\.so
+    r"""tokendraw/(([a-z]+/)*(\w+\.pyi?|py\.typed)|models/weights/[\w-]+\.npz|_(core|cuda)\.[\w.-]+\.so
           |lab/data/\w+\.jsonl)
       | tokendraw-[\d.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)""",
     re.VERBOSE,

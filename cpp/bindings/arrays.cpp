@@ -184,6 +184,24 @@ ArrayView view_any(py::handle object, const char* name, bool writing) {
                        type_name(object));
 }
 
+// What the caller's library works on at this moment; the legacy default stream where it cannot say.
+void* current_stream(const Home& home) {
+  void* stream = nullptr;
+  if (home.table != nullptr && home.table->current_stream != nullptr) {
+    if (home.table->current_stream(dlpack::kCuda, home.device, &stream) != 0) throw py::error_already_set();
+    return stream;
+  }
+  py::object handle;
+  if (home.library == Library::kCupy) {
+    handle = py::module_::import("cupy").attr("cuda").attr("get_current_stream")(home.device).attr("ptr");
+  } else if (home.library == Library::kTorch) {
+    handle = py::module_::import("torch").attr("cuda").attr("current_stream")(home.device).attr("cuda_stream");
+  } else {
+    return nullptr;
+  }
+  return reinterpret_cast<void*>(handle.cast<std::uintptr_t>());
+}
+
 ArrayView view_checked(py::handle object, const char* name, bool writing) {
   try {
     return view_any(object, name, writing);
@@ -210,6 +228,45 @@ void check_output_dtype(Dtype dtype, const char* name, const std::vector<Dtype>&
 }  // namespace
 
 ArrayView view_array(py::handle object, const char* name) { return view_checked(object, name, false); }
+
+std::string Home::text() const {
+  return cuda ? "on CUDA device " + std::to_string(device) : std::string("in host memory");
+}
+
+Home home_of(py::handle object, const ArrayView& view) {
+  Home home;
+  home.library = view.library;
+  home.cuda = view.cuda;
+  if (!view.cuda) return home;
+  home.device = view.device_index;
+  home.table = find_exchange_table(Py_TYPE(object.ptr()));
+  home.stream = current_stream(home);
+  return home;
+}
+
+void check_home(const ArrayView& view, const Home& home, const char* name) {
+  if (view.cuda == home.cuda && (!view.cuda || view.device_index == home.device)) return;
+  Home found;
+  found.cuda = view.cuda;
+  found.device = view.device_index;
+  throw py::value_error(std::string(name) + " must be " + home.text() + ", as logits are, got an array " +
+                        found.text());
+}
+
+bool is_on_cuda(py::handle object) {
+  PyObject* raw = object.ptr();
+  if (PyFloat_Check(raw) || PyLong_Check(raw) || PyList_Check(raw) || PyTuple_Check(raw)) return false;
+  if (npy_api::get().PyArray_Check_(raw)) return false;
+  try {
+    const auto type = device_of(object, "array").type;
+    return type == dlpack::kCuda || type == dlpack::kCudaManaged;
+  } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
+    return false;  // who cannot say is read in another way
+  } catch (const py::value_error&) {
+    return false;
+  }
+}
 
 ArrayView view_output(py::handle object, const char* name, const std::vector<std::int64_t>& shape,
                       const std::vector<Dtype>& dtypes) {

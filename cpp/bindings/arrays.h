@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/dtype.h"
@@ -16,6 +17,10 @@ namespace tokendraw::bindings {
 namespace py = pybind11;
 
 enum class Library : std::uint8_t { kNumpy, kTorch, kJax, kCupy, kOther };
+
+namespace dlpack {
+struct ExchangeTable;
+}
 
 inline constexpr int kMaxDimensions = 32;
 
@@ -45,18 +50,43 @@ ArrayView view_array(py::handle object, const char* name);
 ArrayView view_output(py::handle object, const char* name, const std::vector<std::int64_t>& shape,
                       const std::vector<Dtype>& dtypes);
 
-/// A result being filled: `data` is row-major host memory of `shape`, uninitialised; `finish` hands it over as an array
-/// of `library` (NumPy where that is another or not imported), or, for an empty shape, as a Python scalar.
-/// JAX gets its own width of integers: int32 unless jax_enable_x64 is set.
+/// Where the arrays of a call are, and whose: in host memory, or on a CUDA device, there with the stream that work on
+/// them is put in.
+struct Home {
+  Library library = Library::kNumpy;
+  bool cuda = false;
+  int device = 0;
+  void* stream = nullptr;
+  const dlpack::ExchangeTable* table = nullptr;  // of the type of the logits; null where it has none
+
+  /// As messages say it.
+  std::string text() const;
+};
+
+/// The home of an array, which `view` was made from. Waits for nothing.
+Home home_of(py::handle object, const ArrayView& view);
+
+/// Throws unless the array is where `home` is: "`name` must be ..., as logits are, got an array ...".
+void check_home(const ArrayView& view, const Home& home, const char* name);
+
+/// Whether `object` says that it is an array on a CUDA device. Numbers, sequences and NumPy arrays are asked nothing.
+bool is_on_cuda(py::handle object);
+
+/// A result being filled: `data` is row-major memory of `shape`, uninitialised, at home; `finish` hands it over as an
+/// array of the home's library (NumPy where that is another or not imported), or, for an empty shape on the host, as a
+/// Python scalar: on a device nobody waits for its value. JAX gets its own width of integers: int32 unless
+/// jax_enable_x64 is set. On a device the library must be able to lend memory: torch, CuPy, or any whose type carries
+/// an exchange table.
 class Result {
  public:
-  Result(Library library, Dtype dtype, const std::vector<std::int64_t>& shape);
+  Result(const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape);
   Result(Result&&) = default;
   void* data() { return array_ ? data_ : scalar_; }
   py::object finish();
 
  private:
   Library library_;
+  bool cuda_;
   Dtype dtype_;
   py::object array_;  // null for a scalar
   void* data_ = nullptr;

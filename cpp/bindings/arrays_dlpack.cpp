@@ -206,6 +206,11 @@ ArrayView view_exchanged(py::handle object, const char* name, const dlpack::Exch
   return view_owned(Owned<dlpack::VersionedTensor>(managed), name);
 }
 
+dlpack::Device device_of(py::handle object, const char* name) {
+  if (PyType_Check(object.ptr()) != 0 || PyObject_HasAttr(object.ptr(), names().device) == 0) return {0, 0};
+  return ask_device(object, name);
+}
+
 bool has_dlpack(py::handle object) {
   return PyType_Check(object.ptr()) == 0 && PyObject_HasAttr(object.ptr(), names().dlpack) != 0;
 }

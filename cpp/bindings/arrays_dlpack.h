@@ -14,6 +14,9 @@ const dlpack::ExchangeTable* find_exchange_table(PyTypeObject* type);
 /// and cannot tell read-only memory: half the price, and enough for reading.
 ArrayView view_exchanged(py::handle object, const char* name, const dlpack::ExchangeTable& table, bool borrow);
 
+/// The device that `object` says it is on, by its `__dlpack_device__`; type 0 where it has none.
+dlpack::Device device_of(py::handle object, const char* name);
+
 /// Whether `object` has a method `__dlpack__`, and the array that it gives.
 bool has_dlpack(py::handle object);
 ArrayView view_dlpack(py::handle object, const char* name);

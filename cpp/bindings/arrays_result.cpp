@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
 #include <utility>
 
 #include "bindings/arrays.h"
@@ -121,11 +122,13 @@ py::object new_exchanged(const dlpack::ExchangeTable& table, Dtype dtype, const 
 }
 
 // For a torch from before the exchange table.
-py::object new_torch(const py::object& torch, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
+py::object new_torch(const py::object& torch, const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape,
+                     void** data) {
   py::tuple extents(shape.size());
   for (std::size_t axis = 0; axis < shape.size(); ++axis) extents[axis] = shape[axis];
+  const std::string device = home.cuda ? "cuda:" + std::to_string(home.device) : "cpu";
   py::object tensor =
-      torch.attr("empty")(extents, py::arg("dtype") = torch.attr(dtype_name(dtype)), py::arg("device") = "cpu");
+      torch.attr("empty")(extents, py::arg("dtype") = torch.attr(dtype_name(dtype)), py::arg("device") = device);
   *data = reinterpret_cast<void*>(tensor.attr("data_ptr")().cast<std::uintptr_t>());
   return tensor;
 }
@@ -134,7 +137,58 @@ py::object new_tensor(const py::object& torch, Dtype dtype, const std::vector<st
   const auto type = py::reinterpret_steal<py::object>(PyObject_GetAttr(torch.ptr(), names().tensor));
   if (!type) throw py::error_already_set();
   const auto* table = find_exchange_table(reinterpret_cast<PyTypeObject*>(type.ptr()));
-  return table != nullptr ? new_exchanged(*table, dtype, shape, data) : new_torch(torch, dtype, shape, data);
+  return table != nullptr ? new_exchanged(*table, dtype, shape, data) : new_torch(torch, Home{}, dtype, shape, data);
+}
+
+void set_error(void*, const char* kind, const char* message) {
+  PyErr_Format(PyExc_RuntimeError, "%s: %s", kind, message);
+}
+
+py::object new_in_table(const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
+  std::vector<std::int64_t> extents = shape;
+  dlpack::Tensor prototype = {nullptr,
+                              {dlpack::kCuda, home.device},
+                              static_cast<std::int32_t>(shape.size()),
+                              dlpack_dtype(dtype),
+                              extents.data(),
+                              nullptr,
+                              0};
+  dlpack::VersionedTensor* managed = nullptr;
+  if (home.table->allocate(&prototype, &managed, nullptr, set_error) != 0) throw py::error_already_set();
+  *data = static_cast<char*>(managed->tensor.data) + managed->tensor.byte_offset;
+  void* object = nullptr;
+  if (home.table->import_owned(managed, &object) != 0) {
+    managed->deleter(managed);
+    throw py::error_already_set();
+  }
+  return py::reinterpret_steal<py::object>(static_cast<PyObject*>(object));
+}
+
+py::object new_cupy(const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
+  const py::module_ cupy = py::module_::import("cupy");
+  const py::object device = cupy.attr("cuda").attr("Device")(home.device);
+  device.attr("__enter__")();
+  py::object array;
+  try {
+    array = cupy.attr("empty")(py::tuple(py::cast(shape)), py::str(dtype_name(dtype)));
+  } catch (...) {
+    device.attr("__exit__")(py::none(), py::none(), py::none());
+    throw;
+  }
+  device.attr("__exit__")(py::none(), py::none(), py::none());
+  *data = reinterpret_cast<void*>(array.attr("data").attr("ptr").cast<std::uintptr_t>());
+  return array;
+}
+
+py::object new_on_device(const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape, void** data) {
+  if (home.table != nullptr && home.table->allocate != nullptr) return new_in_table(home, dtype, shape, data);
+  if (home.library == Library::kCupy) return new_cupy(home, dtype, shape, data);
+  if (home.library == Library::kTorch) {
+    if (const py::object torch = imported(names().torch)) return new_torch(torch, home, dtype, shape, data);
+  }
+  throw py::type_error(
+      "results on a CUDA device can only be made for arrays of torch, CuPy or a library with a DLPack exchange table: "
+      "give out where the function takes it, or such logits");
 }
 
 // Where JAX has an accelerator, its default device is not the one that the caller's array was on.
@@ -182,10 +236,14 @@ py::object to_scalar(Dtype dtype, const void* data) {
 
 }  // namespace
 
-Result::Result(Library library, Dtype dtype, const std::vector<std::int64_t>& shape)
-    : library_(library), dtype_(dtype) {
+Result::Result(const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape)
+    : library_(home.library), cuda_(home.cuda), dtype_(dtype) {
+  if (cuda_) {
+    array_ = new_on_device(home, dtype, shape, &data_);
+    return;
+  }
   if (shape.empty()) return;
-  if (library == Library::kTorch) {
+  if (library_ == Library::kTorch) {
     if (const py::object torch = imported(names().torch)) {
       array_ = new_tensor(torch, dtype, shape, &data_);
       return;
@@ -197,7 +255,7 @@ Result::Result(Library library, Dtype dtype, const std::vector<std::int64_t>& sh
 
 py::object Result::finish() {
   if (!array_) return to_scalar(dtype_, scalar_);
-  if (library_ == Library::kJax) {
+  if (library_ == Library::kJax && !cuda_) {
     if (const py::object jax = imported(names().jax)) return to_jax(jax, array_);
   }
   return std::move(array_);

@@ -12,6 +12,7 @@ namespace py = pybind11;
 void bind_arrays(py::module_& module);
 void bind_beam(py::module_& module);
 void bind_best_first(py::module_& module);
+void bind_cuda(py::module_& module);
 void bind_draw(py::module_& module);
 void bind_filters(py::module_& module);
 void bind_info(py::module_& module);

@@ -54,7 +54,7 @@ void check_host(const ArrayView& view, const char* name) {
 py::object copy_like(py::handle object) {
   const ArrayView view = view_array(object, "array");
   check_host(view, "array");
-  Result result(view.library, view.dtype, std::vector<std::int64_t>(view.shape, view.shape + view.ndim));
+  Result result(home_of(object, view), view.dtype, std::vector<std::int64_t>(view.shape, view.shape + view.ndim));
   auto* target = static_cast<char*>(result.data());
   const std::size_t size = size_of(view.dtype);
   for_each_element(view, 0, static_cast<char*>(view.data), [&](const char* element) {

@@ -13,6 +13,7 @@
 #include "bindings/values.h"
 #include "cpu/backend.h"
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 #include "search/beam.h"
 
 namespace tokendraw::bindings {
@@ -143,8 +144,8 @@ std::vector<RowStatus> status_of_rows(const Beams& beams, const std::vector<RowS
 }
 
 template <class T>
-py::object copied(Library library, Dtype dtype, const std::vector<T>& values) {
-  Result result(library, dtype, {static_cast<std::int64_t>(values.size())});
+py::object copied(const Home& home, Dtype dtype, const std::vector<T>& values) {
+  Result result(home, dtype, {static_cast<std::int64_t>(values.size())});
   std::copy(values.begin(), values.end(), static_cast<T*>(result.data()));
   return result.finish();
 }
@@ -176,9 +177,9 @@ Found found_of(const Beams& beams, const std::vector<Continuation>& found) {
 /// Ranks what was found by what the caller's scorer makes of it.
 void score_anew(py::handle scorer, const Beams& beams, std::vector<Continuation>& found) {
   const Found all = found_of(beams, found);
-  const py::object given = scorer(
-      copied(Library::kNumpy, Dtype::kInt64, all.rows), copied(Library::kNumpy, Dtype::kInt32, all.tokens),
-      copied(Library::kNumpy, Dtype::kFloat64, all.scores), copied(Library::kNumpy, Dtype::kFloat64, all.logprobs));
+  const py::object given =
+      scorer(copied(Home{}, Dtype::kInt64, all.rows), copied(Home{}, Dtype::kInt32, all.tokens),
+             copied(Home{}, Dtype::kFloat64, all.scores), copied(Home{}, Dtype::kFloat64, all.logprobs));
   const auto scores = given.cast<std::vector<double>>();
   if (scores.size() != all.scores.size()) {
     value_error("scorer must return one score per candidate (" + std::to_string(all.scores.size()) + "), got " +
@@ -204,6 +205,7 @@ PyObject* beam_step(PyObject* self, PyObject* const* values, Py_ssize_t count, P
     BeamSearch& search = shared.search;
     ParsedRequest parsed;
     parse_request(arguments, true, parsed);
+    if (parsed.home.cuda) refuse_on_device("BeamSearch.step");
     check_logits(parsed, search);
     fill_randomness(search, parsed);
     fill_history(search, parsed);
@@ -218,10 +220,10 @@ PyObject* beam_step(PyObject* self, PyObject* const* values, Py_ssize_t count, P
     const std::vector<RowStatus> status = status_of_rows(beams, of_beams, rows);
     if (arguments.has(kKeyScorer)) score_anew(arguments[kKeyScorer], beams, found);
     search.advance(found.data());
-    const py::object tokens = copied(parsed.library, Dtype::kInt32, search.tokens());
-    const py::object parents = copied(parsed.library, Dtype::kInt64, search.parents());
+    const py::object tokens = copied(parsed.home, Dtype::kInt32, search.tokens());
+    const py::object parents = copied(parsed.home, Dtype::kInt64, search.parents());
     raise_invalid(parsed, status, tokens);
-    Result valid(parsed.library, Dtype::kBool, {rows});
+    Result valid(parsed.home, Dtype::kBool, {rows});
     std::transform(status.begin(), status.end(), static_cast<bool*>(valid.data()),
                    [](RowStatus row) { return row == RowStatus::kValid; });
     return py::object(py::make_tuple(tokens, parents, valid.finish()));

@@ -1,33 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // sample, draw, greedy: logits in, tokens out.
-#include <algorithm>
-
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/device.h"
 #include "bindings/docs.h"
-#include "bindings/gil.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
-#include "cpu/backend.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-void run_draw(const Request& request, const DrawOutputs& outputs, std::vector<RowStatus>& status) {
-  status.resize(static_cast<std::size_t>(request.logits.rows));
-  const ReleasedGil released;
-  cpu::backend().draw(request, outputs, status.data());
+/// `valid` may be null.
+std::vector<RowStatus> run_draw(ParsedRequest& parsed, const DrawOutputs& outputs, bool* valid) {
+  return run_rows(parsed, valid, [&](Backend& backend, RowStatus* status, DeviceCall*) {
+    backend.draw(parsed.request, outputs, status);
+  });
 }
 
 py::object draw_tokens(const Arguments& arguments, ParsedRequest& parsed) {
-  Sink<std::int32_t> sink(arguments[kKeyOut], parsed.library, Dtype::kInt32, parsed.leading_shape,
+  Sink<std::int32_t> sink(arguments[kKeyOut], parsed.home, Dtype::kInt32, parsed.leading_shape,
                           {Dtype::kInt32, Dtype::kInt64});
   DrawOutputs outputs;
   outputs.tokens = sink.data();
-  std::vector<RowStatus> status;
-  run_draw(parsed.request, outputs, status);
+  parsed.wide_tokens = sink.is_wide();
+  const std::vector<RowStatus> status = run_draw(parsed, outputs, nullptr);
   py::object tokens = sink.finish();
   raise_invalid(parsed, status, tokens);
   return tokens;
@@ -58,15 +57,16 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
   return fast_call(self, values, count, keywords, kDraw, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, true, parsed);
+    if (parsed.home.cuda) refuse_on_device("draw");
     const std::int64_t best = arguments.has(kKeyLogprobs) ? parse_count(arguments[kKeyLogprobs], "logprobs") : 0;
-    const auto result = [&](Dtype dtype) { return Result(parsed.library, dtype, parsed.leading_shape); };
+    const auto result = [&](Dtype dtype) { return Result(parsed.home, dtype, parsed.leading_shape); };
     Shape best_shape = parsed.leading_shape;
     best_shape.push_back(best);
     Result tokens = result(Dtype::kInt32), logprobs = result(Dtype::kFloat32), raw_logprobs = result(Dtype::kFloat32);
     Result entropies = result(Dtype::kFloat32);
     Result ranks = result(Dtype::kInt64), kept = result(Dtype::kInt64), valid = result(Dtype::kBool);
-    Result best_tokens(parsed.library, Dtype::kInt32, best_shape);
-    Result best_logprobs(parsed.library, Dtype::kFloat32, best_shape);
+    Result best_tokens(parsed.home, Dtype::kInt32, best_shape);
+    Result best_logprobs(parsed.home, Dtype::kFloat32, best_shape);
 
     DrawOutputs outputs;
     outputs.tokens = static_cast<std::int32_t*>(tokens.data());
@@ -78,10 +78,7 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
     outputs.top_count = best;
     outputs.top_tokens = static_cast<std::int32_t*>(best_tokens.data());
     outputs.top_logprobs = static_cast<float*>(best_logprobs.data());
-    std::vector<RowStatus> status;
-    run_draw(parsed.request, outputs, status);
-    std::transform(status.begin(), status.end(), static_cast<bool*>(valid.data()),
-                   [](RowStatus row) { return row == RowStatus::kValid; });
+    const std::vector<RowStatus> status = run_draw(parsed, outputs, static_cast<bool*>(valid.data()));
 
     const py::object drawn = tokens.finish();
     raise_invalid(parsed, status, drawn);

@@ -4,11 +4,13 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/device.h"
 #include "bindings/docs.h"
 #include "bindings/gil.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "cpu/backend.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -24,14 +26,13 @@ Shape full_shape(const ParsedRequest& parsed, std::int64_t last) {
 py::object transform_rows(const Arguments& arguments, Transform transform) {
   ParsedRequest parsed;
   parse_request(arguments, false, parsed);
-  Sink<float> sink(arguments[kKeyOut], parsed.library, Dtype::kFloat32, full_shape(parsed, parsed.vocab()),
+  if (parsed.home.cuda) refuse_on_device("softmax, log_softmax and filter_logits");
+  Sink<float> sink(arguments[kKeyOut], parsed.home, Dtype::kFloat32, full_shape(parsed, parsed.vocab()),
                    {Dtype::kFloat32});
-  std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
   float* data = sink.data();
-  {
-    const ReleasedGil released;
-    cpu::backend().transform(parsed.request, transform, data, status.data());
-  }
+  const auto status = run_rows(parsed, nullptr, [&](Backend& backend, RowStatus* rows, DeviceCall*) {
+    backend.transform(parsed.request, transform, data, rows);
+  });
   py::object rows = sink.finish();
   raise_invalid(parsed, status, py::none());
   return rows;
@@ -64,6 +65,7 @@ PyObject* kept_set(PyObject* self, PyObject* const* values, Py_ssize_t count, Py
   return fast_call(self, values, count, keywords, kKeptSet, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
+    if (parsed.home.cuda) refuse_on_device("kept_set");
     std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
     std::vector<KeptRow> rows(static_cast<std::size_t>(parsed.rows()));
     {
@@ -71,14 +73,14 @@ PyObject* kept_set(PyObject* self, PyObject* const* values, Py_ssize_t count, Py
       cpu::backend().list_kept(parsed.request, rows.data(), status.data());
     }
     raise_invalid(parsed, status, py::none());
-    Result offsets(parsed.library, Dtype::kInt64, {parsed.rows() + 1});
+    Result offsets(parsed.home, Dtype::kInt64, {parsed.rows() + 1});
     auto* offset = static_cast<std::int64_t*>(offsets.data());
     offset[0] = 0;
     for (std::size_t row = 0; row < rows.size(); ++row) {
       offset[row + 1] = offset[row] + static_cast<std::int64_t>(rows[row].tokens.size());
     }
-    Result tokens(parsed.library, Dtype::kInt32, {offset[rows.size()]});
-    Result logprobs(parsed.library, Dtype::kFloat32, {offset[rows.size()]});
+    Result tokens(parsed.home, Dtype::kInt32, {offset[rows.size()]});
+    Result logprobs(parsed.home, Dtype::kFloat32, {offset[rows.size()]});
     auto* token = static_cast<std::int32_t*>(tokens.data());
     auto* logprob = static_cast<float*>(logprobs.data());
     for (std::size_t row = 0; row < rows.size(); ++row) {
@@ -95,15 +97,13 @@ PyObject* top_k(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObj
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
     const std::int64_t k = std::min(parse_count(arguments[kKeyK], "k"), parsed.vocab());
-    Result best(parsed.library, Dtype::kFloat32, full_shape(parsed, k));
-    Result tokens(parsed.library, Dtype::kInt32, full_shape(parsed, k));
-    std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
+    Result best(parsed.home, Dtype::kFloat32, full_shape(parsed, k));
+    Result tokens(parsed.home, Dtype::kInt32, full_shape(parsed, k));
     auto* value = static_cast<float*>(best.data());
     auto* token = static_cast<std::int32_t*>(tokens.data());
-    {
-      const ReleasedGil released;
-      cpu::backend().top_k(parsed.request, k, value, token, status.data());
-    }
+    const auto status = run_rows(parsed, nullptr, [&](Backend& backend, RowStatus* rows, DeviceCall*) {
+      backend.top_k(parsed.request, k, value, token, rows);
+    });
     const py::object drawn = tokens.finish();
     raise_invalid(parsed, status, drawn);
     return py::object(py::make_tuple(best.finish(), drawn));

@@ -4,6 +4,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/device.h"
 #include "bindings/values.h"
 #include "core/philox.h"
 #include "cpu/isa.h"
@@ -25,7 +26,7 @@ py::dict build_info() {
   info["version"] = TOKENDRAW_VERSION;
   info["isa"] = cpu::active_isa().name;
   info["isas"] = isas;
-  info["cuda"] = false;
+  info["cuda"] = has_cuda_module();
   info["threads"] = cpu::default_threads();
   info["compiler"] = kCompiler;
   return info;

@@ -13,6 +13,7 @@
 #include "core/arithmetic.h"
 #include "cpu/backend.h"
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -31,9 +32,9 @@ class Gradient {
     shape.push_back(parsed.vocab());
     rows.leading_shape = parsed.leading_shape;
     if (out_) {
-      borrow(shape, logits);
+      borrow(shape, parsed);
     } else if (returned_) {
-      result_.emplace(parsed.library, Dtype::kFloat32, shape);
+      result_.emplace(parsed.home, Dtype::kFloat32, shape);
       rows.data = result_->data();
       rows.leading_strides.resize(parsed.leading_shape.size());
       std::int64_t stride = parsed.vocab();
@@ -53,10 +54,12 @@ class Gradient {
   OutputRows rows;
 
  private:
-  void borrow(const Shape& shape, const Logits& logits) {
+  void borrow(const Shape& shape, const ParsedRequest& parsed) {
+    const Logits& logits = parsed.request.logits;
     std::vector<Dtype> accepted{Dtype::kFloat32};
     if (logits.dtype != Dtype::kFloat32) accepted.push_back(logits.dtype);
     view_ = view_output(out_, "out", shape, accepted);
+    check_home(view_, parsed.home, "out");
     const int last = view_.ndim - 1;
     if (view_.shape[last] > 1 && view_.strides[last] != 1) {
       value_error("out must have a contiguous last axis, got a stride of " + std::to_string(view_.strides[last]));
@@ -112,7 +115,7 @@ float total_of(const std::vector<double>& losses, double count) {
 
 py::object reduced(Reduction reduction, const std::vector<double>& losses, std::int64_t counted,
                    const ParsedRequest& parsed) {
-  Result result(parsed.library, Dtype::kFloat32, reduction == Reduction::kNone ? parsed.leading_shape : Shape{});
+  Result result(parsed.home, Dtype::kFloat32, reduction == Reduction::kNone ? parsed.leading_shape : Shape{});
   auto* out = static_cast<float*>(result.data());
   switch (reduction) {
     case Reduction::kNone: std::transform(losses.begin(), losses.end(), out, rounded_loss); break;
@@ -132,6 +135,7 @@ PyObject* cross_entropy(PyObject* self, PyObject* const* values, Py_ssize_t coun
   return fast_call(self, values, count, keywords, kCrossEntropy, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
+    if (parsed.home.cuda) refuse_on_device("cross_entropy");
     check_positive_temperature(parsed.request.params);
     const auto reduction =
         static_cast<Reduction>(parse_choice(arguments[kKeyReduction], "reduction", {"mean", "sum", "none"}));
@@ -153,6 +157,7 @@ PyObject* cross_entropy(PyObject* self, PyObject* const* values, Py_ssize_t coun
 /// As many rows as the logits, or one for all of them.
 void parse_other(py::handle value, const ParsedRequest& parsed, ParsedRequest& other) {
   parse_logits(value, "other_logits", other);
+  check_home(other.logits, parsed.home, "other_logits");
   Logits& logits = other.request.logits;
   const bool one_for_all = other.leading_shape.empty();
   if (logits.vocab != parsed.vocab() || (!one_for_all && other.leading_shape != parsed.leading_shape)) {
@@ -178,9 +183,10 @@ py::object divergence(const Arguments& arguments, Divergence kind) {
   ParsedRequest parsed;
   ParsedRequest other;
   parse_request(arguments, false, parsed);
+  if (parsed.home.cuda) refuse_on_device("a divergence");
   check_positive_temperature(parsed.request.params);
   parse_other(arguments[kKeyOtherLogits], parsed, other);
-  Sink<float> sink(arguments[kKeyOut], parsed.library, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
+  Sink<float> sink(arguments[kKeyOut], parsed.home, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
   std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
   float* data = sink.data();
   {

@@ -2,10 +2,9 @@
 // token_logprobs, logsumexp, entropy: what rows of logits say, without any step.
 #include "bindings/bind.h"
 #include "bindings/calls.h"
-#include "bindings/gil.h"
+#include "bindings/device.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
-#include "cpu/backend.h"
 #include "plan/plan.h"
 
 namespace tokendraw::bindings {
@@ -14,7 +13,8 @@ namespace {
 PerRow<std::int64_t> parse_tokens(const Arguments& arguments, ParsedRequest& parsed) {
   if (!arguments.has(kKeyTokens)) type_error("tokens must be an integer, or an array with one per row, got None");
   PerRow<std::int64_t> tokens;
-  parse_per_row(arguments[kKeyTokens], "tokens", parsed.rows(), tokens, parsed.integers);
+  parse_per_row(arguments[kKeyTokens], "tokens", parsed, tokens);
+  if (tokens.device.data != nullptr) return tokens;
   for (std::int64_t row = 0; row < tokens.count; ++row) {
     if (tokens[row] >= 0 && tokens[row] < parsed.vocab()) continue;
     value_error("tokens must be in [0, " + std::to_string(parsed.vocab()) + "), got " + std::to_string(tokens[row]) +
@@ -23,12 +23,11 @@ PerRow<std::int64_t> parse_tokens(const Arguments& arguments, ParsedRequest& par
   return tokens;
 }
 
-void run(const ParsedRequest& parsed, const PerRow<std::int64_t>& tokens, const ScoreOutputs& outputs) {
-  std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
-  {
-    const ReleasedGil released;
-    cpu::backend().score(parsed.request, tokens, outputs, status.data());
-  }
+void run(ParsedRequest& parsed, PerRow<std::int64_t> tokens, const ScoreOutputs& outputs) {
+  const auto status = run_rows(parsed, nullptr, [&](Backend& backend, RowStatus* rows, DeviceCall* call) {
+    if (call) call->move(tokens, "tokens");
+    backend.score(parsed.request, tokens, outputs, rows);
+  });
   raise_invalid(parsed, status, py::none());
 }
 
@@ -44,14 +43,14 @@ PyObject* token_logprobs(PyObject* self, PyObject* const* values, Py_ssize_t cou
     parse_request(arguments, false, parsed);
     const PerRow<std::int64_t> tokens = parse_tokens(arguments, parsed);
     const bool with_ranks = arguments.has(kKeyRanks) && arguments[kKeyRanks].cast<bool>();
-    Sink<float> logprobs(arguments[kKeyOut], parsed.library, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
+    Sink<float> logprobs(arguments[kKeyOut], parsed.home, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
     ScoreOutputs outputs;
     outputs.logprobs = logprobs.data();
     if (!with_ranks) {
       run(parsed, tokens, outputs);
       return logprobs.finish();
     }
-    Result ranks(parsed.library, Dtype::kInt64, parsed.leading_shape);
+    Result ranks(parsed.home, Dtype::kInt64, parsed.leading_shape);
     outputs.ranks = static_cast<std::int64_t*>(ranks.data());
     run(parsed, tokens, outputs);
     return py::object(py::make_tuple(logprobs.finish(), ranks.finish()));
@@ -65,7 +64,7 @@ PyObject* float_per_row(PyObject* self, PyObject* const* values, Py_ssize_t coun
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
     if (output == &ScoreOutputs::logsumexps) check_positive_temperature(parsed.request.params);
-    Sink<float> sink(arguments[kKeyOut], parsed.library, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
+    Sink<float> sink(arguments[kKeyOut], parsed.home, Dtype::kFloat32, parsed.leading_shape, {Dtype::kFloat32});
     ScoreOutputs outputs;
     outputs.*output = sink.data();
     run(parsed, PerRow<std::int64_t>{0}, outputs);

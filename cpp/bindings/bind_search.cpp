@@ -11,6 +11,7 @@
 #include "core/arithmetic.h"
 #include "cpu/backend.h"
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -37,7 +38,7 @@ std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) 
   if (view.dtype != Dtype::kFloat32 && view.dtype != Dtype::kFloat64) {
     type_error("scores must be an array of float32 or float64, got another dtype");
   }
-  if (view.cuda) value_error("scores must be on the device of logits, got a CUDA array");
+  check_home(view, parsed.home, "scores");
   const Shape& expected = parsed.request.logits.leading_shape;
   const Shape shape(view.shape, view.shape + view.ndim);
   const std::int64_t count = parsed.rows();
@@ -70,6 +71,7 @@ PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t 
   return fast_call(self, values, count, keywords, kTopContinuations, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
+    if (parsed.home.cuda) refuse_on_device("top_continuations");
     const std::int64_t k = parse_count(arguments[kKeyK], "k");
     const std::vector<double> beam_scores = parse_scores(arguments[kKeyScores], parsed);
     const std::vector<BeamGroup> groups = parse_prompts(parsed, k);
@@ -79,9 +81,9 @@ PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t 
     beams.scores = beam_scores.data();
     Shape shape = parsed.leading_shape;
     shape.push_back(k);
-    Result scores(parsed.library, Dtype::kFloat32, shape);
-    Result parents(parsed.library, Dtype::kInt32, shape);
-    Result tokens(parsed.library, Dtype::kInt32, shape);
+    Result scores(parsed.home, Dtype::kFloat32, shape);
+    Result parents(parsed.home, Dtype::kInt32, shape);
+    Result tokens(parsed.home, Dtype::kInt32, shape);
     std::vector<Continuation> found(groups.size() * static_cast<std::size_t>(k));
     std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
     {

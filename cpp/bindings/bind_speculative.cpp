@@ -7,6 +7,7 @@
 #include "bindings/values.h"
 #include "cpu/backend.h"
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -60,6 +61,7 @@ std::vector<std::int32_t> parse_drafts(py::handle value, const char* name, const
 void parse_draft_logits(py::handle value, const Shape& expected, std::int64_t vocab, ParsedDrafts& parsed) {
   if (!value) return;
   parse_logits(value, "draft_logits", parsed.of_logits);
+  check_home(parsed.of_logits.logits, Home{}, "draft_logits");
   Shape wanted = expected;
   wanted.push_back(vocab);
   Shape shape = parsed.of_logits.leading_shape;
@@ -74,6 +76,7 @@ void parse_draft_logits(py::handle value, const Shape& expected, std::int64_t vo
 
 void parse_verification(const Arguments& arguments, ParsedRequest& target, ParsedDrafts& parsed) {
   parse_logits(arguments[kKeyTargetLogits], "target_logits", target);
+  if (target.home.cuda) refuse_on_device("verify_draft");
   fold_positions("target_logits", target);
   if (target.positions == 0) value_error("target_logits must have a position after the last draft, got none");
   Drafts& drafts = parsed.drafts;
@@ -103,8 +106,8 @@ PyObject* verify_draft(PyObject* self, PyObject* const* values, Py_ssize_t count
     parse_verification(arguments, parsed, drafts);
     Shape shape = parsed.leading_shape;
     shape.push_back(parsed.positions);
-    Result tokens(parsed.library, Dtype::kInt32, shape);
-    Result accepted(parsed.library, Dtype::kInt64, parsed.leading_shape);
+    Result tokens(parsed.home, Dtype::kInt32, shape);
+    Result accepted(parsed.home, Dtype::kInt64, parsed.leading_shape);
     const VerifyOutputs outputs{static_cast<std::int32_t*>(tokens.data()), static_cast<std::int64_t*>(accepted.data())};
     std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
     {

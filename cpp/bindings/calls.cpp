@@ -5,6 +5,7 @@
 #include <string>
 
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -24,6 +25,8 @@ void set_python_error() noexcept {
     PyErr_NoMemory();
   } catch (const std::length_error&) {
     PyErr_NoMemory();
+  } catch (const Unsupported& error) {
+    PyErr_SetString(PyExc_NotImplementedError, error.what());
   } catch (const std::invalid_argument& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
   } catch (const std::exception& error) {

@@ -15,5 +15,6 @@ PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
   bindings::bind_beam(module);
   bindings::bind_best_first(module);
   bindings::bind_speculative(module);
+  bindings::bind_cuda(module);
   bindings::bind_arrays(module);
 }

@@ -7,6 +7,7 @@
 
 #include "bindings/values.h"
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -172,8 +173,9 @@ std::size_t parse_choice(py::handle value, const char* name, std::initializer_li
 
 void parse_penalties(const GivenParams& given, std::int64_t rows, ParsedRequest& parsed) {
   PenaltyParams& params = parsed.request.penalties;
+  const DeviceInput device{parsed.home, parsed.views};
   const auto read = [&](Keyword keyword, auto& parameter, auto& pool) {
-    parse_per_row(given[keyword], KeywordNames::text(keyword), rows, parameter, pool);
+    parse_per_row(given[keyword], KeywordNames::text(keyword), rows, parameter, pool, &device);
   };
   read(kKeyRepetitionPenalty, params.repetition, parsed.reals);
   read(kKeyFrequencyPenalty, params.frequency, parsed.reals);
@@ -192,6 +194,7 @@ void parse_history(const Arguments& arguments, ParsedRequest& parsed) {
   History& history = parsed.request.history;
   parse_per_row(arguments[kKeyPromptLengths], "prompt_lengths", parsed.rows(), history.prompt_lengths, parsed.integers);
   const py::handle value = arguments[kKeyHistory];
+  if (value && is_on_cuda(value)) refuse_on_device("history on the device");
   if (value && reads_output_only(parsed.request.penalties) && !arguments.has(kKeyPromptLengths)) {
     value_error("prompt_lengths must be given where penalty_history is \"output\"");
   }

@@ -10,9 +10,12 @@
 #include "cpu/threads.h"
 #include "plan/entropy.h"
 #include "plan/plan.h"
+#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
+
+constexpr int kMaxDeviceAxes = 8;
 
 std::string shape_text(const std::int64_t* shape, std::size_t ndim) {
   std::string text = "[";
@@ -81,6 +84,11 @@ struct Strides {
   std::int64_t position;
 };
 
+[[noreturn]] void refuse_strides(const ArrayView& view, const char* name, const char* rule) {
+  value_error(std::string(name) + " must have " + rule + " on a CUDA device, got strides " +
+              shape_text(view.strides, static_cast<std::size_t>(view.ndim)));
+}
+
 /// An argument of shape [width], or of the rows' leading shape (or its flattening) and `width`, maybe by position.
 Strides row_matrix(ArrayView& view, const char* name, const char* columns, std::int64_t width,
                    const ParsedRequest& parsed, std::vector<py::object>& owners) {
@@ -97,7 +105,10 @@ Strides row_matrix(ArrayView& view, const char* name, const char* columns, std::
                 " for " + std::to_string(parsed.rows()) + " rows and a vocab of " + std::to_string(parsed.vocab()) +
                 ", got " + shape_text(view.shape, static_cast<std::size_t>(view.ndim)));
   }
-  if (!has_contiguous_rows(view) || row_stride(view) < 0) make_contiguous(view, owners);
+  if (!has_contiguous_rows(view) || row_stride(view) < 0) {
+    if (view.cuda) refuse_strides(view, name, "one stride from row to row and a contiguous last axis");
+    make_contiguous(view, owners);
+  }
   if (one_row) return {0, 0};
   const std::int64_t stride = row_stride(view);
   if (one_position) return {stride, 0};
@@ -110,7 +121,6 @@ void check_logits(const ArrayView& view, const std::string& name) {
   if (!is_logit_dtype(view.dtype)) {
     type_error(name + " must be float32, float16, bfloat16 or float64, got an array of integers");
   }
-  if (view.cuda) value_error(name + " must be in host memory, got a CUDA array: this build has no CUDA backend");
   if (view.ndim == 0) value_error(name + " must have at least one axis, got a scalar");
   const std::int64_t vocab = view.shape[view.ndim - 1];
   if (vocab == 0) value_error(name + " must have a vocab of at least 1, got 0");
@@ -124,7 +134,14 @@ void parse_logits(py::handle value, const char* name, ParsedRequest& parsed) {
   ArrayView& view = parsed.logits;
   view = view_array(value, name);
   check_logits(view, name);
-  if (!has_contiguous_rows(view)) make_contiguous(view, parsed.owners);
+  if (!has_contiguous_rows(view)) {
+    if (view.cuda) refuse_strides(view, name, "a contiguous last axis");
+    make_contiguous(view, parsed.owners);
+  }
+  if (view.cuda && view.ndim - 1 > kMaxDeviceAxes) {
+    value_error(std::string(name) + " must have at most " + std::to_string(kMaxDeviceAxes) +
+                " axes before the vocab on a CUDA device, got " + std::to_string(view.ndim - 1));
+  }
   Logits& logits = parsed.request.logits;
   logits.data = view.data;
   logits.dtype = view.dtype;
@@ -134,7 +151,8 @@ void parse_logits(py::handle value, const char* name, ParsedRequest& parsed) {
   logits.rows = 1;
   for (const std::int64_t extent : logits.leading_shape) logits.rows *= extent;
   parsed.leading_shape = logits.leading_shape;
-  parsed.library = view.library;
+  parsed.home = home_of(value, view);
+  parsed.raise_invalid = !view.cuda;
 }
 
 void fold_positions(const char* name, ParsedRequest& parsed) {
@@ -171,23 +189,40 @@ void check_bits_past_vocab(const Edits& edits, std::int64_t rows, std::int64_t p
   }
 }
 
+/// A mask or bias of the host serves logits on a device.
+void check_edit_home(const ArrayView& view, const Home& home, const char* name) {
+  if (view.cuda || !home.cuda) check_home(view, home, name);
+}
+
+template <class T>
+void add_host_edit(const ArrayView& view, std::int64_t row_stride, const T** data, const char* name,
+                   ParsedRequest& parsed) {
+  if (view.cuda || !parsed.home.cuda) return;
+  const std::int64_t rows = row_stride == 0 ? 1 : parsed.rows();
+  const std::int64_t elements = (rows - 1) * row_stride + view.shape[view.ndim - 1];
+  const auto bytes = static_cast<std::size_t>(std::max<std::int64_t>(elements, 0)) * sizeof(T);
+  parsed.host_edits.push_back({reinterpret_cast<const void**>(data), bytes, name});
+}
+
 void parse_mask(py::handle value, ParsedRequest& parsed) {
   if (!value) return;
   ArrayView view = view_array(value, "mask");
   Edits& edits = parsed.request.edits;
-  if (view.cuda) value_error("mask must be on the device of logits, got a CUDA array");
+  check_edit_home(view, parsed.home, "mask");
   if (view.dtype == Dtype::kBool) {
     const Strides strides = row_matrix(view, "mask", "vocab", parsed.vocab(), parsed, parsed.owners);
     edits.allowed_stride = strides.row;
     edits.allowed_position_stride = strides.position;
     edits.allowed = static_cast<const std::uint8_t*>(view.data);
+    add_host_edit(view, strides.row, &edits.allowed, "mask", parsed);
   } else if (view.dtype == Dtype::kInt32 || view.dtype == Dtype::kUint32) {
     const Strides strides = row_matrix(view, "mask", "ceil(vocab / 32)", -1, parsed, parsed.owners);
     edits.allowed_bits_stride = strides.row;
     edits.allowed_bits_position_stride = strides.position;
     edits.allowed_bits = static_cast<const std::uint32_t*>(view.data);
     edits.allowed_words = view.shape[view.ndim - 1];
-    check_bits_past_vocab(edits, parsed.rows(), parsed.positions, parsed.vocab());
+    if (!view.cuda) check_bits_past_vocab(edits, parsed.rows(), parsed.positions, parsed.vocab());
+    add_host_edit(view, strides.row, &edits.allowed_bits, "mask", parsed);
   } else {
     type_error("mask must be bool, or int32 words of 32 tokens each, got another dtype");
   }
@@ -211,9 +246,10 @@ void parse_token_bias(py::handle value, ParsedRequest& parsed) {
 
 void parse_dense_bias(py::handle value, ParsedRequest& parsed) {
   ArrayView view = view_array(value, "bias");
-  if (view.cuda) value_error("bias must be on the device of logits, got a CUDA array");
+  check_edit_home(view, parsed.home, "bias");
   if (!is_logit_dtype(view.dtype)) type_error("bias must be a dict or an array of floats, got an array of integers");
   if (view.dtype != Dtype::kFloat32) {
+    if (view.cuda) type_error("bias must be float32 on a CUDA device, got another dtype");
     const py::object floats = py::module_::import("numpy").attr("asarray")(value).attr("astype")("float32");
     parsed.owners.push_back(floats);
     view = view_array(floats, "bias");
@@ -222,7 +258,17 @@ void parse_dense_bias(py::handle value, ParsedRequest& parsed) {
   parsed.request.edits.bias_stride = strides.row;
   parsed.request.edits.bias_position_stride = strides.position;
   parsed.request.edits.bias = static_cast<const float*>(view.data);
+  add_host_edit(view, strides.row, &parsed.request.edits.bias, "bias", parsed);
   parsed.views.push_back(std::move(view));
+}
+
+/// What can be read here.
+Edits edits_on_host(const ParsedRequest& parsed) {
+  Edits edits = parsed.request.edits;
+  const bool is_here = std::any_of(parsed.host_edits.begin(), parsed.host_edits.end(),
+                                   [&](const HostEdit& edit) { return *edit.data == edits.bias; });
+  if (parsed.home.cuda && !is_here) edits.bias = nullptr;
+  return edits;
 }
 
 void parse_bias(py::handle value, ParsedRequest& parsed) {
@@ -263,8 +309,9 @@ void parse_rules(const GivenParams& given, FilterParams& params) {
 void parse_filters(const Arguments& arguments, std::int64_t rows, ParsedRequest& parsed) {
   FilterParams& params = parsed.request.params;
   const GivenParams given(arguments);
+  const DeviceInput device{parsed.home, parsed.views};
   const auto read = [&](Keyword keyword, auto& parameter, auto& pool) {
-    parse_per_row(given[keyword], KeywordNames::text(keyword), rows, parameter, pool);
+    parse_per_row(given[keyword], KeywordNames::text(keyword), rows, parameter, pool, &device);
   };
   read(kKeyTemperature, params.temperature, parsed.reals);
   read(kKeyTopK, params.top_k, parsed.integers);
@@ -284,9 +331,8 @@ void parse_filters(const Arguments& arguments, std::int64_t rows, ParsedRequest&
 
 void parse_randomness(const Arguments& arguments, bool drawing, ParsedRequest& parsed) {
   Randomness& randomness = parsed.request.randomness;
-  const std::int64_t rows = parsed.rows();
   const auto read = [&](Keyword keyword, auto& parameter) {
-    parse_per_row(arguments[keyword], KeywordNames::text(keyword), rows, parameter, parsed.unsigneds);
+    parse_per_row(arguments[keyword], KeywordNames::text(keyword), parsed, parameter);
   };
   if (arguments.has(kKeySeed)) {
     read(kKeySeed, randomness.seed);
@@ -297,12 +343,13 @@ void parse_randomness(const Arguments& arguments, bool drawing, ParsedRequest& p
   }
   read(kKeyStream, randomness.stream);
   read(kKeyStep, randomness.step);
-  randomness.stream_is_row = !arguments.has(kKeyStream) && !randomness.seed.varies();
+  const bool one_seed = !randomness.seed.varies() && randomness.seed.device.data == nullptr;
+  randomness.stream_is_row = !arguments.has(kKeyStream) && one_seed;
   check_randomness(randomness);
 }
 
-bool parse_on_invalid(py::handle value) {
-  if (!value) return true;
+bool parse_on_invalid(py::handle value, bool otherwise) {
+  if (!value) return otherwise;
   if (PyUnicode_Check(value.ptr())) {
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "raise") == 0) return true;
     if (PyUnicode_CompareWithASCIIString(value.ptr(), "mark") == 0) return false;
@@ -322,11 +369,12 @@ void parse_rest(const Arguments& arguments, bool drawing, ParsedRequest& parsed)
   parse_history(arguments, parsed);
   parse_mask(arguments[kKeyMask], parsed);
   parse_bias(arguments[kKeyBias], parsed);
-  check_edits(parsed.request.edits, parsed.rows(), parsed.vocab(), parsed.positions);
+  check_edits(edits_on_host(parsed), parsed.rows(), parsed.vocab(), parsed.positions);
   parse_randomness(arguments, drawing, parsed);
-  parsed.raise_invalid = parse_on_invalid(arguments[kKeyOnInvalid]);
+  parsed.raise_invalid = parse_on_invalid(arguments[kKeyOnInvalid], !parsed.home.cuda);
   const py::handle threads = arguments[kKeyThreads];
   parsed.request.threads = threads ? parse_threads(threads) : cpu::default_threads();
+  if (parsed.home.cuda) check_on_device(parsed.request);
 }
 
 void check_filters(const Arguments& arguments) {

@@ -34,15 +34,19 @@ template <class T>
 class Sink {
  public:
   /// `dtype` is that of T; `accepted` are the dtypes that `out` (null where not given) may have.
-  Sink(py::handle out, Library library, Dtype dtype, const std::vector<std::int64_t>& shape,
+  Sink(py::handle out, const Home& home, Dtype dtype, const std::vector<std::int64_t>& shape,
        const std::vector<Dtype>& accepted)
       : out_(out) {
     if (!out_) {
-      result_.emplace(library, dtype, shape);
+      result_.emplace(home, dtype, shape);
       return;
     }
     view_ = view_output(out_, "out", shape, accepted);
-    in_place_ = view_.dtype == dtype && is_row_major(view_);
+    check_home(view_, home, "out");
+    in_place_ = home.cuda || (view_.dtype == dtype && is_row_major(view_));
+    if (home.cuda && !is_row_major(view_)) {
+      throw py::value_error("out must be contiguous on a CUDA device, got other strides");
+    }
     if (in_place_) return;
     std::int64_t count = 1;
     for (const std::int64_t extent : shape) count *= extent;
@@ -54,8 +58,12 @@ class Sink {
     return in_place_ ? static_cast<T*>(view_.data) : staged_.data();
   }
 
+  /// Whether integers of a device are written as int64; on the host they are converted here.
+  bool is_wide() const { return !result_ && in_place_ && view_.dtype == Dtype::kInt64; }
+
   py::object finish() {
     if (result_) return result_->finish();
+    if (in_place_) return py::reinterpret_borrow<py::object>(out_);
     if (view_.dtype == Dtype::kInt64) {
       copy_to(static_cast<std::int64_t*>(view_.data));
     } else {

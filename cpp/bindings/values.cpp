@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "cpu/threads.h"
 #include "plan/plan.h"
@@ -138,6 +140,31 @@ void read_array(const py::object& array, const char* name, std::vector<T>& stora
   storage.assign(data, data + length);
 }
 
+bool is_integer(Dtype dtype) { return !is_logit_dtype(dtype) && dtype != Dtype::kBool; }
+
+/// An array on a device, whose kernels read it.
+DeviceValues view_on_device(py::handle value, const char* name, std::int64_t rows, bool integers, const char* expected,
+                            const DeviceInput* device) {
+  ArrayView view = view_array(value, name);
+  check_home(view, device ? device->home : Home{}, name);
+  if (view.dtype == Dtype::kBool || (integers && !is_integer(view.dtype))) {
+    type_error(std::string(name) + " must be " + expected + ", got an array of another dtype");
+  }
+  std::int64_t count = 1;
+  std::int64_t stride = 1;
+  bool is_contiguous = true;
+  for (int axis = view.ndim; axis-- > 0;) {
+    is_contiguous = is_contiguous && (view.shape[axis] == 1 || view.strides[axis] == stride);
+    stride *= view.shape[axis];
+    count *= view.shape[axis];
+  }
+  check_length(count, rows, name);
+  if (!is_contiguous) value_error(std::string(name) + " must be contiguous on a CUDA device, got other strides");
+  const DeviceValues values{view.data, view.dtype};
+  if (device) device->views.push_back(std::move(view));
+  return values;
+}
+
 }  // namespace
 
 void type_error(const std::string& message) { throw py::type_error(message); }
@@ -192,11 +219,16 @@ int parse_threads(py::handle value) {
 
 template <class T>
 void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow<T>& parameter,
-                   std::vector<std::vector<T>>& pool) {
+                   std::vector<std::vector<T>>& pool, const DeviceInput* device) {
   using Kind = Parameter<T>;
   if (!value) return;
   if (Kind::is_plain(value)) {
     parameter.value = Kind::plain(value, name);
+    return;
+  }
+  if (is_on_cuda(value)) {
+    constexpr bool kIntegers = !std::is_same_v<T, double>;
+    parameter.device = view_on_device(value, name, rows, kIntegers, Kind::kExpected, device);
     return;
   }
   std::vector<T>& storage = pool.emplace_back();
@@ -213,10 +245,11 @@ void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow
   check_length(parameter.count, rows, name);
 }
 
-template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<double>&, std::vector<std::vector<double>>&);
+template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<double>&, std::vector<std::vector<double>>&,
+                            const DeviceInput*);
 template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::int64_t>&,
-                            std::vector<std::vector<std::int64_t>>&);
+                            std::vector<std::vector<std::int64_t>>&, const DeviceInput*);
 template void parse_per_row(py::handle, const char*, std::int64_t, PerRow<std::uint64_t>&,
-                            std::vector<std::vector<std::uint64_t>>&);
+                            std::vector<std::vector<std::uint64_t>>&, const DeviceInput*);
 
 }  // namespace tokendraw::bindings

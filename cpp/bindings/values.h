@@ -30,11 +30,17 @@ std::int64_t parse_count(py::handle value, const char* name, std::int64_t least 
 /// A count of threads, at least 1; what the core cannot use counts as what it can.
 int parse_threads(py::handle value);
 
+/// Whom values on a device may belong to: arrays at the logits' home. `views` keeps them.
+struct DeviceInput {
+  const Home& home;
+  std::vector<ArrayView>& views;
+};
+
 /// Reads a scalar into parameter.value, or an array with `rows` values (any number where rows < 0) into a new entry of
 /// `pool`, which `parameter` then borrows. Leaves the parameter alone where `value` is null. T: double, int64_t or
-/// uint64_t.
+/// uint64_t. Values on a device are neither read nor checked; they need `device`.
 template <class T>
 void parse_per_row(py::handle value, const char* name, std::int64_t rows, PerRow<T>& parameter,
-                   std::vector<std::vector<T>>& pool);
+                   std::vector<std::vector<T>>& pool, const DeviceInput* device = nullptr);
 
 }  // namespace tokendraw::bindings

@@ -66,6 +66,22 @@ TOKENDRAW_INLINE Cutoff up_to(Candidate candidate) {
   return {candidate.score, static_cast<std::int64_t>(candidate.token) - 1};
 }
 
+/// The least float above x; x is finite.
+TOKENDRAW_INLINE float next_above(float x) {
+  if (x == 0.0f) return bit_cast<float>(std::uint32_t{1});
+  const auto pattern = bit_cast<std::uint32_t>(x);
+  return bit_cast<float>(x > 0.0f ? pattern + 1 : pattern - 1);
+}
+
+/// The cutoff that keeps scores from `bound` on, and `first` whatever the bound.
+TOKENDRAW_INLINE Cutoff cutoff_from(double bound, float first) {
+  if (!(bound > static_cast<double>(-FLT_MAX))) return kKeepFinite;
+  if (bound >= static_cast<double>(first)) return {first, INT64_MAX};
+  float floor = static_cast<float>(bound);
+  if (static_cast<double>(floor) < bound) floor = next_above(floor);
+  return {floor < first ? floor : first, INT64_MAX};
+}
+
 /// The smaller of two kept sets.
 TOKENDRAW_INLINE Cutoff tighter(Cutoff a, Cutoff b) {
   const bool a_first = a.score > b.score || (a.score == b.score && a.token < b.token);

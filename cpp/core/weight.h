@@ -63,6 +63,17 @@ TOKENDRAW_INLINE double exponent_between(TileReference tile, TileReference row, 
   return bases * scale.exact + static_cast<double>(tile.exponent - row.exponent);
 }
 
+inline constexpr double kLn2 = 0x1.62e42fefa39efp-1;
+
+/// ln(weight / mass) = (score - reference.base) * log_slope - log_offset, where the mass is in units of the reference.
+TOKENDRAW_INLINE double log_slope(const Scale& scale) {
+  return static_cast<double>(scale.prescale) * scale.exact * kLn2;
+}
+
+TOKENDRAW_INLINE double log_offset(TileReference reference, double mass) {
+  return static_cast<double>(reference.exponent) * kLn2 + log_double(mass);
+}
+
 /// The constants of one tile's weights.
 struct WeightConstants {
   float base;

@@ -7,13 +7,6 @@
 namespace tokendraw::cpu {
 namespace {
 
-/// The least float above x; x is finite.
-TOKENDRAW_INLINE float next_above(float x) {
-  if (x == 0.0f) return bit_cast<float>(std::uint32_t{1});
-  const auto pattern = bit_cast<std::uint32_t>(x);
-  return bit_cast<float>(x > 0.0f ? pattern + 1 : pattern - 1);
-}
-
 /// A cutoff inside one tile: kept are the scores >= floor, where the floor is `through` up to the token `last` of the
 /// tile and the next float above it after that.
 struct TileCut {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "plan/thresholds.h"
+
 namespace tokendraw::cpu {
 
 Kept::Kept(const Kernels& kernels, const RowView& view, const RowSteps& steps, Workspace& work)

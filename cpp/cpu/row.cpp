@@ -12,8 +12,6 @@
 namespace tokendraw::cpu {
 namespace {
 
-constexpr double kLn2 = 0x1.62e42fefa39efp-1;
-
 /// Fewer are not worth another thread: 64 tiles take about 10 microseconds.
 constexpr std::int64_t kTilesPerSpan = 64;
 
@@ -209,10 +207,6 @@ const Buffer<float>& Row::weigh(const Buffer<Candidate>& candidates) {
   return work.weights;
 }
 
-double Row::log_slope() const { return static_cast<double>(scale_.prescale) * scale_.exact * kLn2; }
-
-double Row::log_offset(double mass) const { return static_cast<double>(reference_.exponent) * kLn2 + log_double(mass); }
-
 void Row::find_factors(double whole, double mass) {
   for (std::int64_t tile = 0; tile < tiles(); ++tile) {
     const bool empty = work.summaries[tile].max < -FLT_MAX;
@@ -230,14 +224,6 @@ void Row::write_gradient(double whole, double mass, float shift, const GradientR
   for_each_span([&](TileSpan span) {
     kernels.write_gradient(view_, scale_, span, work.summaries.data(), work.sums.data(), shift, out);
   });
-}
-
-Cutoff cutoff_from(double bound, float first) {
-  if (!(bound > static_cast<double>(-FLT_MAX))) return kKeepFinite;
-  if (bound >= static_cast<double>(first)) return {first, INT64_MAX};
-  float floor = static_cast<float>(bound);
-  if (static_cast<double>(floor) < bound) floor = std::nextafter(floor, HUGE_VALF);
-  return {std::min(floor, first), INT64_MAX};
 }
 
 }  // namespace tokendraw::cpu

@@ -64,8 +64,8 @@ class Row {
 
   /// ln(weight of score / mass) = (score - log_origin()) * log_slope() - log_offset(mass).
   double log_origin() const { return static_cast<double>(reference_.base); }
-  double log_slope() const;
-  double log_offset(double mass) const;
+  double log_slope() const { return tokendraw::log_slope(scale_); }
+  double log_offset(double mass) const { return tokendraw::log_offset(reference_, mass); }
   double logprob(double score, double mass) const { return (score - log_origin()) * log_slope() - log_offset(mass); }
 
   /// The score whose log-probability is `logprob`.
@@ -105,8 +105,5 @@ class Row {
   bool has_sums_ = false;
   bool has_group_maxima_ = false;
 };
-
-/// The cutoff that keeps scores from `bound` on, and `first` whatever the bound.
-Cutoff cutoff_from(double bound, float first);
 
 }  // namespace tokendraw::cpu

@@ -120,6 +120,27 @@ struct RowEdits {
   __host__ __device__ bool any() const { return allowed || allowed_bits || bias || token_bias_count > 0; }
 };
 
+inline Rows rows_of(const Logits& logits) {
+  Rows rows{logits.data, logits.rows, logits.vocab, {}};
+  join_leading(logits.leading_shape, logits.leading_strides, &rows.leading);
+  return rows;
+}
+
+/// At most kMaxTokenBiases of them.
+inline RowEdits edits_of(const Edits& edits) {
+  RowEdits row_edits;
+  row_edits.allowed = edits.allowed;
+  row_edits.allowed_stride = edits.allowed_stride;
+  row_edits.allowed_bits = edits.allowed_bits;
+  row_edits.allowed_words = edits.allowed_words;
+  row_edits.allowed_bits_stride = edits.allowed_bits_stride;
+  row_edits.bias = edits.bias;
+  row_edits.bias_stride = edits.bias_stride;
+  row_edits.token_bias_count = static_cast<int>(edits.token_bias_count);
+  for (int i = 0; i < row_edits.token_bias_count; ++i) row_edits.token_bias[i] = edits.token_bias[i];
+  return row_edits;
+}
+
 /// Stands for RowEdits where there are none: kernels for it have no code for edits.
 struct NoEdits {};
 

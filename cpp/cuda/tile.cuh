@@ -196,6 +196,45 @@ __device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t til
 template <int kWidth>
 __device__ __forceinline__ void apply_edits(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
 
+/// As apply_edits, on the first `count` of kWidth scores of one line, from the token `first` on.
+template <int kWidth>
+__device__ __forceinline__ void apply_edits_to_line(float (&scores)[kWidth], int count, std::int32_t first,
+                                                    const RowEdits& edits, std::int64_t row) {
+  if (edits.bias) {
+    const float* bias = edits.bias + (row * edits.bias_stride + first);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) scores[i] += i < count ? bias[i] : 0.0f;
+  }
+  for (int slot = 0; slot < edits.token_bias_count; ++slot) {
+    const TokenBias biased = edits.token_bias[slot];
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) scores[i] += first + i == biased.token ? biased.bias : 0.0f;
+  }
+  if (edits.bias || edits.token_bias_count > 0) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) scores[i] = scores[i] < FLT_MAX ? scores[i] : FLT_MAX;
+  }
+  if (edits.allowed) {
+    const std::uint8_t* allowed = edits.allowed + (row * edits.allowed_stride + first);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      if (i < count && allowed[i] == 0) scores[i] = -INFINITY;
+    }
+  }
+  if (edits.allowed_bits) {
+    const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
+    const std::uint32_t word = first / kLanes < edits.allowed_words ? words[first / kLanes] >> first % kLanes : 0u;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      if ((word >> i & 1u) == 0) scores[i] = -INFINITY;
+    }
+  }
+}
+
+template <int kWidth>
+__device__ __forceinline__ void apply_edits_to_line(float (&)[kWidth], int, std::int32_t, const NoEdits&,
+                                                    std::int64_t) {}
+
 /// What the cutoff does not keep becomes -inf.
 template <int kWidth>
 __device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, std::int64_t tile, Cutoff cutoff) {

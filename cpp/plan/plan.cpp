@@ -9,16 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "plan/thresholds.h"
+
 namespace tokendraw {
 namespace {
-
-// Contract: shares that differ from the bound by the rounding of float32 inputs count as equal to it.
-constexpr double kShareTolerance = 0x1p-22;
-constexpr double kLeastThreshold = 0x1p-1000;
-
-double lowered(double threshold) {
-  return threshold > 0.0 ? std::max(threshold * kThresholdFactor, kLeastThreshold) : 0.0;
-}
 
 /// An event of the given probability, exactly: the first 64 bits of its block are below probability * 2^64.
 bool xtc_falls(const RandomSource& source, double probability) {
@@ -49,8 +43,7 @@ std::string in_row(bool varies, std::int64_t row) { return varies ? " (row " + s
 std::string text_of(double value) { return shown(value); }
 std::string text_of(std::int64_t value) { return std::to_string(value); }
 
-/// How much of Philox's key or counter an argument fills.
-int bits_of(std::string_view name) { return name == "stream" ? 56 : name == "step" ? 32 : 64; }
+int bits_of(std::string_view name) { return name == "stream" ? kStreamBits : name == "step" ? kStepBits : kSeedBits; }
 
 template <class T, class Legal>
 void check(const char* name, const char* rule, const PerRow<T>& values, Legal legal) {
@@ -68,12 +61,7 @@ constexpr const char* kProbability = "in [0, 1]";
 constexpr const char* kCutoff = "in [0, 1)";
 constexpr const char* kNotNegative = ">= 0";
 
-bool is_finite(double x) { return std::isfinite(x); }
-bool is_finite_not_negative(double x) { return std::isfinite(x) && x >= 0.0; }
-bool is_share(double p) { return p > 0.0 && p <= 1.0; }
-bool is_probability(double p) { return p >= 0.0 && p <= 1.0; }
 bool is_cutoff(double p) { return p >= 0.0 && p < 1.0; }
-bool is_not_negative(std::int64_t n) { return n >= 0; }
 
 template <class T, class Neutral>
 bool is_used(const PerRow<T>& values, Neutral neutral) {
@@ -313,20 +301,16 @@ void check_drafts(const Drafts& drafts, const Randomness& randomness, std::int64
 }
 
 RowSteps steps_of(const FilterParams& params, const RandomSource& source, std::int64_t row, std::int64_t vocab) {
-  const double top_p = params.top_p[row];
-  const double tolerance = params.top_p_exceeds ? kShareTolerance : -kShareTolerance;
   const double xtc_probability = params.xtc_probability[row];
   RowSteps steps;
   steps.temperature = params.temperature[row];
-  steps.top_k = params.top_k[row] >= vocab ? 0 : params.top_k[row];
+  steps.top_k = limiting_top_k(params.top_k[row], vocab);
   steps.top_k_all_ties = params.top_k_all_ties;
-  // The first token is kept whatever the share; a share above 0 says so without a special case.
-  steps.top_p_share = top_p >= 1.0 ? 1.0 : std::max(top_p + tolerance, kLeastThreshold);
+  steps.top_p_share = share_to_reach(params.top_p[row], params.top_p_exceeds);
   steps.top_p_ties = params.top_p_ties;
   steps.top_p_of_original = params.top_p_of_original;
   steps.min_p_ratio = lowered(params.min_p[row]);
-  steps.typical_share =
-      params.typical_p[row] >= 1.0 ? 1.0 : std::max(params.typical_p[row] - kShareTolerance, kLeastThreshold);
+  steps.typical_share = share_to_reach(params.typical_p[row], false);
   steps.epsilon = lowered(params.epsilon_cutoff[row]);
   steps.eta = params.eta_cutoff[row] > 0.0 ? std::max(params.eta_cutoff[row], kLeastThreshold) : 0.0;
   steps.top_n_sigma = params.top_n_sigma[row] * (1.0 + 0x1p-20);
@@ -345,6 +329,7 @@ const char* reason_of(RowStatus status) {
     case RowStatus::kNan: return "NaN";
     case RowStatus::kInfinite: return "+inf";
     case RowStatus::kNothingLeft: return "no finite score";
+    case RowStatus::kIllegal: return "an illegal parameter";
     case RowStatus::kValid: break;
   }
   return "valid";

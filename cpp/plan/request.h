@@ -139,7 +139,8 @@ struct Request {
   int threads = 1;
 };
 
-enum class RowStatus : std::uint8_t { kValid, kNan, kInfinite, kNothingLeft };
+/// kIllegal: a parameter in the memory of a device, where nobody could check it before.
+enum class RowStatus : std::uint8_t { kValid, kNan, kInfinite, kNothingLeft, kIllegal };
 
 /// One entry per row; a null pointer is an output that nobody asked for. An invalid row gets token -1, NaN, 0.
 struct DrawOutputs {

@@ -44,9 +44,6 @@ struct StepOrder {
 /// high ids, or all.
 enum class Ties : std::uint8_t { kLowest, kHighest, kAll };
 
-/// Contract: thresholds of probabilities give way by the rounding of float32 inputs.
-inline constexpr double kThresholdFactor = 1.0 - 0x1p-20;
-
 /// One row: what each of its steps needs, with the tolerances of the contract applied; `order` holds those that can
 /// change something.
 struct RowSteps {

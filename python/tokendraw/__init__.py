@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn a language model's logits into tokens: exact, fused, reproducible."""
 
-from tokendraw import models
+from tokendraw import cuda, models
 from tokendraw._core import (
     __version__,
     build_info,
@@ -66,6 +66,7 @@ __all__ = [
     "build_info",
     "choose",
     "cross_entropy",
+    "cuda",
     "draw",
     "entropy",
     "filter_logits",

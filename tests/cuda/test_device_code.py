@@ -8,16 +8,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["-std=c++17", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra", "-I", str(ROOT / "cpp")]
+UNITS = sorted((ROOT / "cpp" / "cuda").glob("*.cu"))
+FLAGS = [
+    "-std=c++17",
+    "-fmad=false",
+    "-Werror",
+    "all-warnings",
+    "-Xcompiler",
+    "-Wall,-Wextra",
+    "-I",
+    str(ROOT / "cpp"),
+]
+
+
+def compile_for(architecture, source, folder):
+    compiler = shutil.which("nvcc")
+    if compiler is None:
+        pytest.skip("nvcc, the compiler of CUDA, is not installed")
+    command = [compiler, *FLAGS, f"-arch={architecture}", "-c", "-o", str(folder / "unit.o"), str(source)]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 def test_nvcc_compiles_what_the_emulator_runs(architecture, tmp_path):
-    compiler = shutil.which("nvcc")
-    if compiler is None:
-        pytest.skip("nvcc, the compiler of CUDA, is not installed")
-    source = ROOT / "tests" / "cuda" / "emulator" / "compile_for_device.cu"
-    output = str(tmp_path / "kernels.o")
-    command = [compiler, *FLAGS, f"-arch={architecture}", "-c", "-o", output, str(source)]
-    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    compile_for(architecture, ROOT / "tests" / "cuda" / "emulator" / "compile_for_device.cu", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_nvcc_compiles_the_units_of_the_product(unit, architecture, tmp_path):
+    compile_for(architecture, unit, tmp_path)

@@ -53,6 +53,10 @@ struct Device {
 };
 
 struct State {
+  State() {
+    for (int device = 0; device < kDevices; ++device) devices[device].standard.device = device;
+  }
+
   std::recursive_mutex lock;
   Device devices[kDevices];
   std::vector<std::unique_ptr<CUstream_st>> streams;
@@ -209,6 +213,12 @@ cudaError_t check_shape(const cudaLaunchConfig_t& config, const void* kernel, un
   return is_size && grid.x % cluster == 0 ? cudaSuccess : cudaErrorInvalidConfiguration;
 }
 
+/// As if all were compiled for 7.5 and later.
+bool has_kernels_for(int device) {
+  const Device& of = state().devices[device];
+  return 10 * of.major + of.minor >= 75;
+}
+
 /// A pointer that no kernel on this device may follow, before the kernel runs: the only look a plain build takes.
 std::string check_parameter(const Parameter& parameter, std::size_t number, int device) {
   const std::string which = "parameter " + std::to_string(number) + " is ";
@@ -247,6 +257,7 @@ cudaError_t enqueue(const cudaLaunchConfig_t& config, Call call, const Parameter
   if (state().sticky != cudaSuccess) return noted(state().sticky);
   CUstream_st* stream = stream_of(config.stream);
   if (stream == nullptr || stream->device != current_device) return noted(cudaErrorInvalidResourceHandle);
+  if (!has_kernels_for(current_device)) return noted(cudaErrorNoKernelImageForDevice);
   Shape shape;
   cudaError_t error = cluster_of(config, shape.cluster);
   if (error == cudaSuccess) error = check_shape(config, call.kernel, shape.cluster, current_device);
@@ -286,6 +297,7 @@ cudaError_t set_attribute(const void* kernel, cudaFuncAttribute attribute, int v
 
 cudaError_t get_attributes(cudaFuncAttributes* attributes, const void* kernel) {
   const Lock lock(state().lock);
+  if (!has_kernels_for(current_device)) return noted(cudaErrorNoKernelImageForDevice);
   state().loaded.insert(kernel);
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/backend.h"
+
+#include <stdexcept>
+#include <string>
+
+#include "cuda/draw.h"
+#include "cuda/errors.h"
+#include "cuda/scores.h"
+#include "cuda/top_k.h"
+#include "cuda/workspace.h"
+
+namespace tokendraw::cuda {
+namespace {
+
+[[noreturn]] void never_asked(const char* what) { throw std::logic_error(std::string("no kernel does ") + what); }
+
+}  // namespace
+
+const Context& StreamBackend::with_workspace(const Logits& logits) {
+  memory_.workspace.grow(workspace_bytes(logits.rows, logits.vocab), context_.stream, is_captured_);
+  context_.workspace = {memory_.workspace.data(), memory_.workspace.bytes()};
+  return context_;
+}
+
+void StreamBackend::draw(const Request& request, const DrawOutputs& outputs, RowStatus* status) {
+  expect(launch_draw(request, outputs, status, with_workspace(request.logits)), "to start a draw");
+}
+
+void StreamBackend::top_k(const Request& request, std::int64_t k, float* values, std::int32_t* tokens,
+                          RowStatus* status) {
+  expect(launch_top_k(request, k, values, tokens, status, with_workspace(request.logits)), "to start top_k");
+}
+
+void StreamBackend::score(const Request& request, const PerRow<std::int64_t>& tokens, const ScoreOutputs& outputs,
+                          RowStatus* status) {
+  expect(launch_score(request, tokens, outputs, status, with_workspace(request.logits)), "to start scores");
+}
+
+void StreamBackend::cross_entropy(const Request&, const Targets&, const LossOutputs&, RowStatus*) {
+  never_asked("cross_entropy");
+}
+
+void StreamBackend::transform(const Request&, Transform, float*, RowStatus*) { never_asked("transform"); }
+
+void StreamBackend::top_continuations(const Request&, const Beams&, Continuation*, RowStatus*) {
+  never_asked("top_continuations");
+}
+
+void StreamBackend::diverge(const Request&, const Logits&, Divergence, float*, RowStatus*) { never_asked("diverge"); }
+void StreamBackend::list_kept(const Request&, KeptRow*, RowStatus*) { never_asked("list_kept"); }
+void StreamBackend::verify(const Request&, const Drafts&, const VerifyOutputs&, RowStatus*) { never_asked("verify"); }
+
+}  // namespace tokendraw::cuda

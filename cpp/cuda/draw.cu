@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cuda/draw.h"
+
+#include "cuda/draw_rows.cuh"
+#include "cuda/launcher.h"
+#include "cuda/logprobs.cuh"
+#include "cuda/workspace.h"
+
+namespace tokendraw::cuda {
+namespace {
+
+static_assert(sizeof(DrawnRow) == kDrawnBytes, "the workspace holds one for each row");
+
+bool describes(const DrawOutputs& out) {
+  return out.logprobs || out.raw_logprobs || out.entropies || out.ranks || out.kept || out.top_count > 0;
+}
+
+Values<std::uint64_t> unsigned_values(const PerRow<std::int64_t>& per_row) {
+  return {static_cast<std::uint64_t>(per_row.value), per_row.device};
+}
+
+DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
+                 const Geometry& geometry) {
+  const WorkspaceLayout layout(request.logits.rows, request.logits.vocab);
+  DrawTask task;
+  task.rows = rows_of(request.logits);
+  task.geometry = geometry;
+  task.reals[kTemperature] = values_of(request.params.temperature);
+  task.reals[kTopP] = values_of(request.params.top_p);
+  task.reals[kMinP] = values_of(request.params.min_p);
+  task.integers[kTopK] = unsigned_values(request.params.top_k);
+  task.integers[kSeed] = values_of(request.randomness.seed);
+  task.integers[kStream] = values_of(request.randomness.stream);
+  task.integers[kStep] = values_of(request.randomness.step);
+  task.stream_is_row = request.randomness.stream_is_row;
+  task.tokens = outputs.tokens;
+  task.wide_tokens = context.wide_tokens;
+  task.status = status;
+  task.arrivals = in_workspace<std::uint32_t>(context, layout.arrivals());
+  task.maxima = in_workspace<float>(context, layout.maxima());
+  task.sums = in_workspace<double>(context, layout.sums());
+  task.kept = in_workspace<double>(context, layout.kept());
+  task.chunks = in_workspace<float>(context, layout.chunks());
+  if (describes(outputs)) task.drawn = in_workspace<DrawnRow>(context, layout.drawn());
+  return task;
+}
+
+template <class Element, class EditsOfRows>
+cudaError_t launch_rows(const DrawTask& task, const EditsOfRows& edits, cudaStream_t stream) {
+  LaunchShape shape;
+  shape.grid = static_cast<unsigned>(task.rows.rows * task.geometry.blocks);
+  shape.block = kThreads;
+  shape.cluster = task.geometry.meeting == Meeting::kCluster ? task.geometry.blocks : 1;
+  shape.stream = stream;
+  return launch(draw_rows<Element, EditsOfRows>, shape, task, edits);
+}
+
+}  // namespace
+
+cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
+  return launch_draw(request, outputs, status, context,
+                     choose_geometry(request.logits.rows, request.logits.vocab, context.device));
+}
+
+cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
+                        const Geometry& geometry) {
+  if (request.logits.rows == 0) return cudaSuccess;
+  const DrawTask task = task_of(request, outputs, status, context, geometry);
+  const RowEdits edits = edits_of(request.edits);
+  const cudaError_t error = with_element(request.logits.dtype, [&](auto element) {
+    using Element = decltype(element);
+    return edits.any() ? launch_rows<Element>(task, edits, context.stream)
+                       : launch_rows<Element>(task, NoEdits{}, context.stream);
+  });
+  if (error != cudaSuccess || !task.drawn) return error;
+  return launch_descriptions(task, request.logits.dtype, edits, outputs, context.stream);
+}
+
+}  // namespace tokendraw::cuda

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// A token by three picks among integers: its tile, its lane, its line. One warp makes each of them, with the sums of
+// core/fixed_point.h.
+#pragma once
+
+#include "core/fixed_point.h"
+#include "core/philox.h"
+#include "cuda/row.cuh"
+
+namespace tokendraw::cuda {
+
+// ---- 128 bits between the threads of a warp ----
+
+__device__ __forceinline__ Uint128 shuffle(Uint128 value, int thread) {
+  const auto low = static_cast<unsigned long long>(value);
+  const auto high = static_cast<unsigned long long>(value >> 64);
+  return static_cast<Uint128>(__shfl_sync(kWholeWarp, high, thread)) << 64 | __shfl_sync(kWholeWarp, low, thread);
+}
+
+/// The sum of the values of this thread and of all before it.
+__device__ __forceinline__ Uint128 inclusive_sum(Uint128 value) {
+#pragma unroll
+  for (int apart = 1; apart < kWarp; apart *= 2) {
+    const Uint128 before = shuffle(value, lane_of_warp() >= apart ? lane_of_warp() - apart : lane_of_warp());
+    if (lane_of_warp() >= apart) value += before;
+  }
+  return value;
+}
+
+__device__ __forceinline__ double largest_of_warp(double value) {
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
+    const double other = __shfl_xor_sync(kWholeWarp, value, apart);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+__device__ __forceinline__ int first_thread(bool holds) {
+  return __ffs(static_cast<int>(__ballot_sync(kWholeWarp, holds))) - 1;
+}
+
+// ---- picks ----
+
+/// The thread that `uniform` falls on, in proportion to the weights of all.
+__device__ __forceinline__ int pick_thread(double weight, Uint128 uniform) {
+  const int exponent = exponent_of(largest_of_warp(weight));
+  const Uint128 through = inclusive_sum(to_fixed_point(weight, exponent));
+  const Uint128 left = multiply_high(uniform, shuffle(through, kWarp - 1));
+  return first_thread(left < through);
+}
+
+/// The one of weights[0 .. count) that `uniform` falls on: first which thread's share of them, then which of these.
+__device__ __forceinline__ std::int64_t pick_index(const double* weights, std::int64_t count, Uint128 uniform) {
+  const std::int64_t share = (count + kWarp - 1) / kWarp;
+  const std::int64_t begin = lane_of_warp() * share;
+  const std::int64_t end = begin + share < count ? begin + share : count;
+  double largest = 0.0;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const double weight = __ldcg(weights + i);
+    largest = weight > largest ? weight : largest;
+  }
+  const int exponent = exponent_of(largest_of_warp(largest));
+  Uint128 own = 0;
+  for (std::int64_t i = begin; i < end; ++i) own += to_fixed_point(__ldcg(weights + i), exponent);
+  const Uint128 through = inclusive_sum(own);
+  Uint128 left = multiply_high(uniform, shuffle(through, kWarp - 1));
+  const int holder = first_thread(left < through);
+  left -= shuffle(through - own, holder);
+  for (std::int64_t first = holder * share;; first += kWarp) {
+    const std::int64_t i = first + lane_of_warp();
+    const bool is_inside = i < (holder + 1) * share && i < count;
+    const Uint128 until = inclusive_sum(is_inside ? to_fixed_point(__ldcg(weights + i), exponent) : 0);
+    if (__any_sync(kWholeWarp, left < until)) return first + first_thread(left < until);
+    left -= shuffle(until, kWarp - 1);
+  }
+}
+
+/// The three blocks of one draw.
+struct Levels {
+  RandomSource source;
+  std::uint32_t first_block;
+
+  __device__ Levels(const RandomSource& random, std::uint32_t round) : source(random), first_block(3 * round) {}
+  __device__ Uint128 tile() const { return uniform_bits(source, Purpose::kDraw, first_block); }
+  __device__ Uint128 lane() const { return uniform_bits(source, Purpose::kDraw, first_block + 1); }
+  __device__ Uint128 token() const { return uniform_bits(source, Purpose::kDraw, first_block + 2); }
+};
+
+/// Of the scores of one lane, which is the same for all threads, the one in the line of this thread's number.
+__device__ __forceinline__ float score_of_line(const Part<4>& part, int lane) {
+  const int column = lane % 4;
+  float score = -INFINITY;
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+    const float (&scores)[4] = part.score[line];
+    const float own = column < 2 ? (column == 0 ? scores[0] : scores[1]) : (column == 2 ? scores[2] : scores[3]);
+    const int holder = lane_of_warp() / kLinesPerGroup * Place<4>::kThreadsPerLine + lane / 4;
+    const float other = __shfl_sync(kWholeWarp, own, holder);
+    if (lane_of_warp() % kLinesPerGroup == line) score = other;
+  }
+  return score;
+}
+static_assert(Place<4>::kThreadsPerLine == kLinesPerGroup && kLinesPerTile == kWarp, "a thread for each line");
+
+__device__ __forceinline__ float weight_of(float score, const WeightConstants& constants) {
+  const auto weight = constants.plain ? weight_parts<true>(score, constants) : weight_parts<false>(score, constants);
+  return weight.fraction * weight.power;
+}
+
+/// A token of the tile that the cutoff keeps; by one warp.
+template <class Element, class EditsOfRows>
+__device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
+                                                  std::int64_t tile, float tile_max, Cutoff cutoff,
+                                                  const Levels& levels) {
+  Part<4> part = row.tile(tile);
+  apply_cutoff(part, tile, cutoff);
+  const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
+  float totals[1];
+  lane_totals(part, constants, totals);
+  // Thread t takes lane t's total: lane_of_total() says where it is.
+  const int holder = lane_of_warp() / 4 + lane_of_warp() % 4 * Place<4>::kThreadsPerLine;
+  const float of_lane = __shfl_sync(kWholeWarp, totals[0], holder);
+  const int lane = pick_thread(static_cast<double>(of_lane), levels.lane());
+  const float score = score_of_line(part, lane);
+  const int line = pick_thread(static_cast<double>(weight_of(score, constants)), levels.token());
+  return {__shfl_sync(kWholeWarp, score, line), static_cast<std::int32_t>(tile * kTile + line * kLanes + lane)};
+}
+
+/// A token of those that the cutoff keeps, whose weights `kept` holds by tile; by one warp.
+template <class Element, class EditsOfRows>
+__device__ __forceinline__ Candidate draw_within(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
+                                                 const TileTable& table, const double* kept, Cutoff cutoff,
+                                                 const Levels& levels) {
+  const std::int64_t tile = row.tiles > 1 ? pick_index(kept, row.tiles, levels.tile()) : 0;
+  return draw_in_tile(row, units.scale, tile, __ldcg(table.maxima + tile), cutoff, levels);
+}
+
+}  // namespace tokendraw::cuda

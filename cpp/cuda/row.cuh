@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// One row on the device: its tiles' summaries in the workspace, who fills them in, and how the blocks of a row meet.
+// Nothing that is found depends on how many blocks there are.
+#pragma once
+
+#include "cuda/tile.cuh"
+#include "cuda/tuning.h"
+
+namespace tokendraw::cuda {
+
+__device__ __forceinline__ int lane_of_warp() { return static_cast<int>(threadIdx.x) % kWarp; }
+__device__ __forceinline__ int warp_of_block() { return static_cast<int>(threadIdx.x) / kWarp; }
+
+// ---- who works on a row ----
+
+/// The blocks that are left to work on a row: all of its cluster, or one.
+struct Team {
+  unsigned rank;
+  unsigned size;
+
+  /// Tiles are dealt to the warps of the team in turn, to those of all blocks alike.
+  __device__ std::int64_t worker() const { return static_cast<std::int64_t>(warp_of_block()) * size + rank; }
+  __device__ std::int64_t workers() const { return static_cast<std::int64_t>(kWarps) * size; }
+
+  /// What any thread of the team has written, to shared memory or elsewhere, all of them see.
+  __device__ void sync() const {
+    if (size > 1) {
+      cluster_sync();
+    } else {
+      __syncthreads();
+    }
+  }
+};
+
+/// Whether this block is the last of `blocks` to come here; it then sees what the others have written to global memory.
+__device__ __forceinline__ bool is_last_block(std::uint32_t* arrivals, unsigned blocks) {
+  TOKENDRAW_SHARED(last, bool);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last = atomicAdd(arrivals, 1u) == blocks - 1;
+    if (last) atomicExch(arrivals, 0u);  // for the next launch
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}
+
+// ---- the row ----
+
+/// A row of logits with its edits.
+template <class Element, class EditsOfRows>
+struct RowReader {
+  const Element* logits;
+  std::int64_t vocab;
+  std::int64_t tiles;
+  std::int64_t index;
+  const EditsOfRows& edits;
+  bool aligned;
+
+  __device__ RowReader(const Rows& rows, std::int64_t row, const EditsOfRows& edits_of_rows)
+      : logits(rows.row<Element>(row)),
+        vocab(rows.vocab),
+        tiles((rows.vocab + kTile - 1) / kTile),
+        index(row),
+        edits(edits_of_rows),
+        aligned(is_aligned(logits)) {}
+
+  /// The logits of the tiles that the warp holds from `first` on.
+  template <int kWidth>
+  __device__ __forceinline__ Part<kWidth> raw(std::int64_t first) const {
+    constexpr int kTiles = Place<kWidth>::kTilesPerWarp;
+    return load_part<kWidth>(logits, vocab, first + Place<kWidth>().tile(),
+                             aligned && (first + kTiles) * kTile <= vocab);
+  }
+
+  /// The scores of one tile.
+  __device__ __forceinline__ Part<4> tile(std::int64_t tile) const {
+    Part<4> part = raw<4>(tile);
+    apply_edits(part, tile, vocab, edits, index);
+    return part;
+  }
+};
+
+/// What is known of the tiles of one row. Other blocks fill it in too: read where they write, past the first-level
+/// cache.
+struct TileTable {
+  float* maxima;  // [tiles]; NaN or +inf where the tile holds one
+  double* sums;   // [tiles], in units of the tile
+  double* kept;   // [2, tiles], in units of the row: what a cutoff keeps
+};
+
+/// What stands for the largest score of a tile that holds what must not be there.
+__device__ __forceinline__ float faulty_max(unsigned faults, float max) {
+  if (!__any_sync(kWholeWarp, faults != kNoFault)) return max;
+  return __any_sync(kWholeWarp, (faults & kNanFault) != 0) ? NAN : INFINITY;
+}
+
+/// The first look: every warp of `workers` takes its tiles. kSums: what they weigh, too.
+template <bool kSums, class Element, class EditsOfRows>
+__device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
+                                          const TileTable& table, const Team& team) {
+  constexpr int kWidth = kWidthOf<Element>;
+  using Where = Place<kWidth>;
+  const Where place;
+  for (std::int64_t first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
+       first += team.workers() * Where::kTilesPerWarp) {
+    const std::int64_t tile = first + place.tile();
+    Part<kWidth> part = row.template raw<kWidth>(first);
+    const unsigned faults = faults_of(part);
+    apply_edits(part, tile, row.vocab, row.edits, row.index);
+    const float max = max_of_tile<kWidth>(max_of_part(part));
+    double sum = 0.0;
+    if constexpr (kSums) sum = sum_of_tile(part, max, scale);
+    const float marked = faulty_max(faults, max);
+    if (tile < row.tiles && place.thread % Where::kThreadsPerTile == 0) {
+      __stcg(table.maxima + tile, marked);
+      if constexpr (kSums) __stcg(table.sums + tile, sum);
+    }
+  }
+}
+
+__device__ __forceinline__ float max_of_warp(float largest) {
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
+    largest = larger(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
+  }
+  return largest;
+}
+
+/// The largest score of the row, NaN where it holds one; found by every warp.
+__device__ __forceinline__ float max_of_row(const TileTable& table, std::int64_t tiles) {
+  float largest = -INFINITY;
+  bool nan = false;
+  for (std::int64_t tile = lane_of_warp(); tile < tiles; tile += kWarp) {
+    const float max = __ldcg(table.maxima + tile);
+    nan |= max != max;
+    largest = larger(max, largest);
+  }
+  largest = max_of_warp(largest);
+  return __any_sync(kWholeWarp, nan) ? NAN : largest;
+}
+
+__device__ __forceinline__ RowStatus status_of(float max) {
+  if (max != max) return RowStatus::kNan;
+  if (max > FLT_MAX) return RowStatus::kInfinite;
+  return max < -FLT_MAX ? RowStatus::kNothingLeft : RowStatus::kValid;
+}
+
+/// How weights are measured in a row.
+struct RowUnits {
+  Scale scale;
+  TileReference reference;  // of the row's largest score
+
+  /// The units of a tile's weights in units of the row.
+  __device__ double factor_of(float tile_max) const {
+    return exp2_double(exponent_between(reference_of(tile_max, scale), reference, scale));
+  }
+  __device__ double scaled(double sum, float tile_max) const { return sum > 0.0 ? sum * factor_of(tile_max) : 0.0; }
+};
+
+/// visit(tile, max) for those of the warp's tiles whose largest score reaches `score`; skip(tile) by one thread for
+/// the others.
+template <class Visit, class Skip>
+__device__ __forceinline__ void for_each_tile_from(float score, const TileTable& table, std::int64_t tiles,
+                                                   const Team& team, Visit visit, Skip skip) {
+  const std::int64_t apart = team.workers();
+  for (std::int64_t first = team.worker(); first < tiles; first += kWarp * apart) {
+    const std::int64_t own = first + lane_of_warp() * apart;
+    const float max = own < tiles ? __ldcg(table.maxima + own) : -INFINITY;
+    const bool reaches = own < tiles && max >= score;
+    if (own < tiles && !reaches) skip(own);
+    for (unsigned left = __ballot_sync(kWholeWarp, reaches); left != 0; left &= left - 1) {
+      const int holder = __ffs(static_cast<int>(left)) - 1;
+      visit(first + holder * apart, __shfl_sync(kWholeWarp, max, holder));
+    }
+  }
+}
+
+/// table.kept[tile] = what the cutoff keeps of the tile.
+template <class Element, class EditsOfRows>
+__device__ __forceinline__ void weigh(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
+                                      const TileTable& table, const Team& team, Cutoff cutoff) {
+  for_each_tile_from(
+      cutoff.score, table, row.tiles, team,
+      [&](std::int64_t tile, float max) {
+        Part<4> part = row.tile(tile);
+        apply_cutoff(part, tile, cutoff);
+        const double sum = units.scaled(sum_of_tile(part, max, units.scale), max);
+        if (lane_of_warp() == 0) __stcg(table.kept + tile, sum);
+      },
+      [&](std::int64_t tile) { __stcg(table.kept + tile, 0.0); });
+}
+
+/// The same of all finite tokens, whose sums the first look has left.
+__device__ __forceinline__ void weigh_all(const TileTable& table, std::int64_t tiles, const RowUnits& units,
+                                          const Team& team) {
+  for (std::int64_t tile = team.worker() * kWarp + lane_of_warp(); tile < tiles; tile += team.workers() * kWarp) {
+    __stcg(table.kept + tile, units.scaled(__ldcg(table.sums + tile), __ldcg(table.maxima + tile)));
+  }
+}
+
+/// The sum of values[0 .. count) in the order of their index; none is negative. By one warp, for all of its threads.
+__device__ __forceinline__ double sum_in_order(const double* values, std::int64_t count) {
+  double total = 0.0;
+  for (std::int64_t first = 0; first < count; first += kWarp) {
+    const std::int64_t own = first + lane_of_warp();
+    const double value = own < count ? __ldcg(values + own) : 0.0;
+    // Adding 0 changes nothing.
+    for (unsigned left = __ballot_sync(kWholeWarp, value > 0.0); left != 0; left &= left - 1) {
+      total += __shfl_sync(kWholeWarp, value, __ffs(static_cast<int>(left)) - 1);
+    }
+  }
+  return total;
+}
+
+/// The first token of the total order; by one warp.
+template <class Element, class EditsOfRows>
+__device__ __forceinline__ Candidate first_of_row(const RowReader<Element, EditsOfRows>& row, const TileTable& table,
+                                                  float max) {
+  std::int64_t tile = 0;
+  for (;; tile += kWarp) {
+    const std::int64_t own = tile + lane_of_warp();
+    const unsigned holders = __ballot_sync(kWholeWarp, own < row.tiles && __ldcg(table.maxima + own) == max);
+    if (holders == 0) continue;
+    tile += __ffs(static_cast<int>(holders)) - 1;
+    break;
+  }
+  Part<4> part = row.tile(tile);
+  int first = kTile;
+  edit_each(part, 0, [&](float& score, std::int64_t token) {
+    if (score == max && token < first) first = static_cast<int>(token);
+  });
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
+    const int other = __shfl_xor_sync(kWholeWarp, first, apart);
+    first = other < first ? other : first;
+  }
+  return {max, static_cast<std::int32_t>(tile * kTile + first)};
+}
+
+}  // namespace tokendraw::cuda

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""top_k and scores on a device: what has one answer is the CPU's, log-probabilities are within tolerance."""
+
+import numpy as np
+import pytest
+
+import tokendraw as td
+from tests.adversarial import DTYPES, VALID, matrix
+from tests.cuda import emulated
+from tests.cuda.emulated import ExchangedArray
+
+pytestmark = pytest.mark.usefixtures("cuda")
+
+
+def assert_close(found, expected):
+    """The contract's tolerance, which both sides may use up."""
+    np.testing.assert_allclose(found, expected, rtol=2.0**-21, atol=2e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 1024, 1500])
+@pytest.mark.parametrize("size", [1, 33, 1025, 3001])
+def test_top_k(size, k):
+    logits = matrix(size, DTYPES["float32"])[::2]
+    for found, expected in zip(td.top_k(ExchangedArray(logits), k), td.top_k(logits, k), strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_top_k_of_other_types(dtype):
+    logits = matrix(2050, DTYPES[dtype])[::3]
+    for found, expected in zip(td.top_k(ExchangedArray(logits), 20), td.top_k(logits, 20), strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 65, 2049])
+def test_token_logprobs(size, dtype, temperature):
+    logits = matrix(size, DTYPES[dtype])
+    tokens = np.arange(len(logits)) * 7 % size
+    expected = td.token_logprobs(logits, tokens, ranks=True, temperature=temperature)
+    for given in (tokens, ExchangedArray(tokens), ExchangedArray(tokens.astype(np.int32))):
+        array = ExchangedArray(logits)
+        logprobs, ranks = td.token_logprobs(array, given, ranks=True, temperature=temperature)
+        assert_close(logprobs.numpy(), expected[0])
+        np.testing.assert_array_equal(ranks.numpy(), expected[1])
+
+
+@pytest.mark.parametrize("size", [1, 1000, 2049])
+def test_logsumexp_and_entropy(size):
+    logits = matrix(size, DTYPES["float32"])
+    temperature = np.linspace(0.5, 2, len(logits)).astype(np.float32)
+    for function in (td.logsumexp, td.entropy):
+        expected = function(logits, temperature=temperature)
+        for given in (temperature, ExchangedArray(temperature)):
+            found = function(ExchangedArray(logits), temperature=given)
+            assert_close(found.numpy(), expected)
+
+
+def test_out_holds_the_logprobs():
+    logits = matrix(100, DTYPES["float32"])
+    out = ExchangedArray(np.zeros(len(logits), np.float32))
+    assert td.token_logprobs(ExchangedArray(logits), 3, out=out) is out
+    assert_close(out.numpy(), td.token_logprobs(logits, 3))
+
+
+def test_a_token_outside_of_the_vocab_on_the_device_marks_its_row():
+    logits = np.stack([VALID["normal"](50)] * 3)
+    tokens = ExchangedArray(np.int64([50, -1, 49]))
+    found = td.token_logprobs(ExchangedArray(logits), tokens).numpy()
+    assert np.isnan(found).tolist() == [True, True, False]
+    with pytest.raises(ValueError, match=r"tokens must be in \[0, 50\), got 50 \(row 0\)"):
+        td.token_logprobs(ExchangedArray(logits), [50, -1, 49])
+
+
+@pytest.mark.parametrize("schedule", [1, 2])
+def test_any_order_of_threads(schedule):
+    emulated.library().emulated_set_schedule(schedule)
+    logits = np.stack([VALID["few_levels"](33000)])
+    np.testing.assert_array_equal(td.top_k(ExchangedArray(logits), 30)[1].numpy(), td.top_k(logits, 30)[1])
+    assert_close(td.logsumexp(ExchangedArray(logits)).numpy(), td.logsumexp(logits))
