@@ -9,6 +9,14 @@ from tests.cuda import emulated
 from tokendraw import _core
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what needs the emulated module to the slow tests: its kernels take minutes to compile."""
+    for item in items:
+        if "cuda" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def cuda() -> Iterator[None]:
     """Let arrays on emulated devices be arrays on CUDA devices; no kernel may have been wrong afterwards."""
