@@ -6,7 +6,6 @@
 #include "bindings/docs.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
-#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -57,7 +56,6 @@ PyObject* draw(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObje
   return fast_call(self, values, count, keywords, kDraw, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, true, parsed);
-    if (parsed.home.cuda) refuse_on_device("draw");
     const std::int64_t best = arguments.has(kKeyLogprobs) ? parse_count(arguments[kKeyLogprobs], "logprobs") : 0;
     const auto result = [&](Dtype dtype) { return Result(parsed.home, dtype, parsed.leading_shape); };
     Shape best_shape = parsed.leading_shape;

@@ -26,7 +26,6 @@ Shape full_shape(const ParsedRequest& parsed, std::int64_t last) {
 py::object transform_rows(const Arguments& arguments, Transform transform) {
   ParsedRequest parsed;
   parse_request(arguments, false, parsed);
-  if (parsed.home.cuda) refuse_on_device("softmax, log_softmax and filter_logits");
   Sink<float> sink(arguments[kKeyOut], parsed.home, Dtype::kFloat32, full_shape(parsed, parsed.vocab()),
                    {Dtype::kFloat32});
   float* data = sink.data();

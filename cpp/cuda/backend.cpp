@@ -8,6 +8,7 @@
 #include "cuda/errors.h"
 #include "cuda/scores.h"
 #include "cuda/top_k.h"
+#include "cuda/transform.h"
 #include "cuda/workspace.h"
 
 namespace tokendraw::cuda {
@@ -41,7 +42,9 @@ void StreamBackend::cross_entropy(const Request&, const Targets&, const LossOutp
   never_asked("cross_entropy");
 }
 
-void StreamBackend::transform(const Request&, Transform, float*, RowStatus*) { never_asked("transform"); }
+void StreamBackend::transform(const Request& request, Transform transform, float* out, RowStatus* status) {
+  expect(launch_transform(request, transform, out, status, with_workspace(request.logits)), "to start a transform");
+}
 
 void StreamBackend::top_continuations(const Request&, const Beams&, Continuation*, RowStatus*) {
   never_asked("top_continuations");

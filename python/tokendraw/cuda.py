@@ -83,6 +83,9 @@ def warmup(logits: Any) -> None:
         _core.greedy(logits, **edit)
         for filters in _FILTERS:
             _core.sample(logits, seed=0, **filters, **edit)
+            _core.draw(logits, seed=0, logprobs=2, **filters, **edit)
+            for transform in (_core.softmax, _core.log_softmax, _core.filter_logits):
+                transform(logits, **filters, **edit)
     for k in (1, 50, 2000):
         _core.top_k(logits, k)
     for temperature in (0.0, 1.0):

@@ -141,6 +141,7 @@ def test_invalid_rows_are_marked_by_default():
     values, ranked = td.top_k(ExchangedArray(logits), 2)
     assert np.isnan(values.numpy()).any(axis=1).tolist() == [False, True, True, True]
     assert (ranked.numpy()[1:] == -1).all()
+    assert td.draw(ExchangedArray(logits), seed=4).valid.numpy().tolist() == [True, False, False, False]
 
 
 def test_raise_waits_and_names_the_rows():
@@ -326,11 +327,7 @@ def test_neutral_values_of_what_is_missing_are_nothing():
 @pytest.mark.parametrize(
     "function",
     [
-        td.softmax,
-        td.log_softmax,
-        td.filter_logits,
         td.kept_set,
-        lambda logits: td.draw(logits, seed=1),
         lambda logits: td.cross_entropy(logits, 1),
         lambda logits: td.top_continuations(logits, on(0, np.zeros(4)), 2),
         lambda logits: td.kl_divergence(logits, logits),

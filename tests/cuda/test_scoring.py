@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""top_k and scores on a device: what has one answer is the CPU's, log-probabilities are within tolerance."""
+"""What rows say on a device: what has one answer is the CPU's, log-probabilities are within tolerance."""
 
 import numpy as np
 import pytest
@@ -79,3 +79,36 @@ def test_any_order_of_threads(schedule):
     logits = np.stack([VALID["few_levels"](33000)])
     np.testing.assert_array_equal(td.top_k(ExchangedArray(logits), 30)[1].numpy(), td.top_k(logits, 30)[1])
     assert_close(td.logsumexp(ExchangedArray(logits)).numpy(), td.logsumexp(logits))
+
+
+FILTERS = {
+    "none": {},
+    "greedy": {"temperature": 0.0},
+    "hot": {"temperature": 1.7},
+    "top_k": {"top_k": 9},
+    "top_p": {"top_p": 0.8},
+    "all": {"temperature": 0.8, "top_k": 50, "top_p": 0.95, "min_p": 0.02},
+}
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("size", [1, 33, 1025])
+def test_what_is_known_about_draws(size, filters):
+    logits = matrix(size, DTYPES["float32"])
+    arguments = {**FILTERS[filters], "seed": size, "logprobs": 3}
+    found, expected = td.draw(ExchangedArray(logits), **arguments), td.draw(logits, **arguments)
+    for name in ("tokens", "ranks", "kept", "valid", "top_tokens"):
+        np.testing.assert_array_equal(getattr(found, name).numpy(), getattr(expected, name), err_msg=name)
+    for name in ("logprobs", "raw_logprobs", "top_logprobs", "entropies"):
+        assert_close(getattr(found, name).numpy(), getattr(expected, name))
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("size", [1, 33, 1025])
+def test_transforms(size, filters):
+    logits = matrix(size, DTYPES["float32"])
+    for function in (td.softmax, td.log_softmax, td.filter_logits):
+        found = function(ExchangedArray(logits), **FILTERS[filters]).numpy()
+        expected = function(logits, **FILTERS[filters])
+        assert (np.isfinite(found) == np.isfinite(expected)).all()
+        assert_close(found, expected)
