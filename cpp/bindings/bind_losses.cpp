@@ -27,7 +27,6 @@ class Gradient {
  public:
   Gradient(const Arguments& arguments, const ParsedRequest& parsed)
       : returned_(parse_flag(arguments[kKeyGradient], "gradient")), out_(arguments[kKeyOut]) {
-    const Logits& logits = parsed.request.logits;
     Shape shape = parsed.leading_shape;
     shape.push_back(parsed.vocab());
     rows.leading_shape = parsed.leading_shape;
