@@ -86,10 +86,10 @@ def test_a_terminal_without_rich_sees_a_counter(capsys, monkeypatch):
     terminal = watch(monkeypatch)
     imported = builtins.__import__
 
-    def without_rich(name, *others):
+    def without_rich(name, *others, **named):
         if name.split(".")[0] == "rich":
             raise ImportError(name)
-        return imported(name, *others)
+        return imported(name, *others, **named)
 
     monkeypatch.setattr(builtins, "__import__", without_rich)
     printed(capsys, "--rows", "1")

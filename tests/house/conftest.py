@@ -72,6 +72,7 @@ def debug_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"{tool} is not installed")
     build = tmp_path_factory.mktemp("debug")
     options = ["-DCMAKE_BUILD_TYPE=Debug", "-DTOKENDRAW_PYTHON=OFF", "-DTOKENDRAW_TESTS=ON"]
+    options.append("-DTOKENDRAW_CUDA_TESTS=ON")
     command = ["cmake", "-S", str(tree.ROOT), "-B", str(build), "-G", "Ninja", *options]
     configured = subprocess.run(command, capture_output=True, text=True, check=False)
     assert configured.returncode == 0, configured.stderr
