@@ -112,6 +112,10 @@ class SamplingParams:
     ValueError, TypeError
         For an illegal value, in one sentence with the rule, the value and the row.
 
+    Notes
+    -----
+    A share or threshold between 0 and 2**-1000 (9.3e-302) counts as 2**-1000.
+
     Examples
     --------
     >>> import tokendraw as td

@@ -43,17 +43,18 @@ def calls(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
     return logits, filters, place
 
 
+# Thresholds below 2**-1000 count as that, where the reference takes them at their word.
 PARAMETERS = {
     "temperature": st.one_of(st.floats(0, 3), st.sampled_from([0.0, 1e-300, 1e-6, 1.0, 1e30])),
     "top_k": st.one_of(st.integers(0, 100), st.sampled_from([0, 1, 1023, 1024, 1025, 10**12])),
     "top_p": st.one_of(st.floats(1e-6, 1), st.sampled_from([1e-300, 0.5, 0.9, 0.999, 1.0])),
     "min_p": st.one_of(st.floats(1e-300, 1), st.sampled_from([0.0, 1e-30, 0.05, 1.0])),
     "typical_p": st.one_of(st.floats(1e-6, 1), st.sampled_from([1e-300, 0.5, 1.0, 1.0])),
-    "epsilon_cutoff": st.one_of(st.floats(0, 0.999), st.sampled_from([0.0, 0.0, 1e-30])),
-    "eta_cutoff": st.one_of(st.floats(0, 0.999), st.sampled_from([0.0, 0.0, 1e-30])),
+    "epsilon_cutoff": st.one_of(st.floats(1e-300, 0.999), st.sampled_from([0.0, 0.0, 1e-30])),
+    "eta_cutoff": st.one_of(st.floats(1e-300, 0.999), st.sampled_from([0.0, 0.0, 1e-30])),
     "top_n_sigma": st.one_of(st.floats(0, 5), st.sampled_from([0.0, 0.0, 1e-300, 1e300])),
     "xtc_probability": st.sampled_from([0.0, 0.0, 0.5, 1.0]),
-    "xtc_threshold": st.floats(0, 1),
+    "xtc_threshold": st.one_of(st.floats(1e-300, 1), st.just(0.0)),
 }
 
 
