@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "array.h"
+#include "batch.h"
 #include "check.h"
 #include "cpu/isa.h"
 #include "emulator.h"
@@ -17,19 +18,14 @@ namespace {
 
 using namespace tokendraw;
 using test::Array;
+using test::drawn;
+using test::encoded;
+using test::Floats;
 using test::Summary;
-using Floats = std::vector<float>;
 
 /// Sizes around a vector, a line and a tile; the last one fills several warps.
 constexpr std::int64_t kSizes[] = {1, 15, 33, 1023, 1024, 1025, 5003};
 constexpr std::int64_t kRows = 3;
-
-Floats drawn(std::int64_t count, std::uint64_t seed, double low, double high) {
-  test::Random random(seed);
-  Floats values(static_cast<std::size_t>(count));
-  for (float& value : values) value = static_cast<float>(random.between(low, high));
-  return values;
-}
 
 /// Rows that a sum of weights could get wrong.
 std::vector<std::pair<std::string, Floats>> rows_of(std::int64_t count) {
@@ -47,25 +43,6 @@ std::vector<std::pair<std::string, Floats>> rows_of(std::int64_t count) {
   return rows;
 }
 
-template <class Element>
-constexpr Dtype kDtype = Dtype::kFloat32;
-template <>
-constexpr Dtype kDtype<double> = Dtype::kFloat64;
-template <>
-constexpr Dtype kDtype<Float16> = Dtype::kFloat16;
-template <>
-constexpr Dtype kDtype<Bfloat16> = Dtype::kBfloat16;
-
-template <class Element>
-std::vector<Element> encoded(const Floats& values) {
-  std::vector<Element> elements(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const float largest = kDtype<Element> == Dtype::kFloat16 ? 65504.0f : 3e38f;
-    narrow(std::isfinite(values[i]) ? std::fmax(std::fmin(values[i], largest), -largest) : values[i], &elements[i]);
-  }
-  return elements;
-}
-
 /// Rows `stride` elements apart, from element `start` of their memory on.
 template <class Element>
 struct Batch {
@@ -81,7 +58,7 @@ struct Batch {
   cpu::RowView view(std::int64_t row) const {
     cpu::RowView view;
     view.logits = host.data() + start + row * stride;
-    view.dtype = kDtype<Element>;
+    view.dtype = test::kDtypeOf<Element>;
     view.vocab = vocab;
     return view;
   }
