@@ -45,16 +45,6 @@ DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* 
   return task;
 }
 
-template <class Element, class EditsOfRows>
-cudaError_t launch_rows(const DrawTask& task, const EditsOfRows& edits, cudaStream_t stream) {
-  LaunchShape shape;
-  shape.grid = static_cast<unsigned>(task.rows.rows * task.geometry.blocks);
-  shape.block = kThreads;
-  shape.cluster = task.geometry.meeting == Meeting::kCluster ? task.geometry.blocks : 1;
-  shape.stream = stream;
-  return launch(draw_rows<Element, EditsOfRows>, shape, task, edits);
-}
-
 }  // namespace
 
 cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
@@ -64,13 +54,15 @@ cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowS
 
 cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
                         const Geometry& geometry) {
+  if (!only_edits(request)) return cudaErrorNotSupported;
   if (request.logits.rows == 0) return cudaSuccess;
   const DrawTask task = task_of(request, outputs, status, context, geometry);
   const RowEdits edits = edits_of(request.edits);
+  const LaunchShape shape = shape_of(task.rows.rows, geometry, context);
   const cudaError_t error = with_element(request.logits.dtype, [&](auto element) {
     using Element = decltype(element);
-    return edits.any() ? launch_rows<Element>(task, edits, context.stream)
-                       : launch_rows<Element>(task, NoEdits{}, context.stream);
+    return edits.any() ? launch(draw_rows<Element, RowEdits>, shape, task, edits)
+                       : launch(draw_rows<Element, NoEdits>, shape, task, NoEdits{});
   });
   if (error != cudaSuccess || !task.drawn) return error;
   return launch_descriptions(task, request.logits.dtype, edits, outputs, context.stream);
