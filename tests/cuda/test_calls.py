@@ -370,7 +370,7 @@ said()
 library.emulated_set_compute_capability(0, 7, 5)
 assert td.cuda.available()
 print(td.sample(array, seed=1).numpy().tolist() == td.sample(np.zeros((2, 8), np.float32), seed=1).tolist())
-print(td.cuda.problem(2))
+print(td.cuda.problem(3))
 """
 
 
@@ -385,7 +385,7 @@ def test_what_keeps_kernels_from_running_is_said():
         begin + "this machine's driver is for CUDA 12.8, and this build needs one for CUDA 13.0 or newer",
         begin + "this build has kernels for compute capabilities 90, and none for that of device 0, 7.0",
         "True",
-        "this machine has 2 CUDA devices, and none of them is number 2",
+        "this machine has 3 CUDA devices, and none of them is number 3",
     ]
 
 

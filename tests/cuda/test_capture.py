@@ -163,8 +163,8 @@ def test_a_workspace_of_the_caller_s_own(warm_logits):
 
 
 def test_a_workspace_needs_its_device():
-    with pytest.raises(RuntimeError, match="a workspace must be on a CUDA device, but this machine has 2"):
-        td.cuda.Workspace(2)
+    with pytest.raises(RuntimeError, match="a workspace must be on a CUDA device, but this machine has 3"):
+        td.cuda.Workspace(3)
 
 
 def test_warmup_is_for_logits_on_a_device():

@@ -2,10 +2,11 @@
 """What the emulator's tests are written in is CUDA: nvcc takes the same kernels and the same launch."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.cuda import emulated
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "cpp" / "cuda").glob("*.cu"))
@@ -26,7 +27,7 @@ def compile_for(architecture, source, folder):
     if compiler is None:
         pytest.skip("nvcc, the compiler of CUDA, is not installed")
     command = [compiler, *FLAGS, f"-arch={architecture}", "-c", "-o", str(folder / "unit.o"), str(source)]
-    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+    compiled = emulated.run_compiler(command)
     assert compiled.returncode == 0, compiled.stdout + compiled.stderr
 
 

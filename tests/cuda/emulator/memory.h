@@ -11,7 +11,7 @@
 
 namespace emulated {
 
-constexpr int kDevices = 2;
+constexpr int kDevices = 3;
 
 /// What memory holds before it is written: a NaN as float16, bfloat16, float32 and float64, no small integer.
 constexpr std::uint16_t kPoison = 0x7ff7;
