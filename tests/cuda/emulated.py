@@ -47,7 +47,7 @@ _ASAN = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("plain"),  # a third of the time that optimised ones take to compile, and the tests are as fast
+        Variant("plain"),  # compiled in a third of the time, and the tests are as fast
         Variant("optimised", kernels=("-O1",)),
         Variant(
             "checked",
