@@ -96,15 +96,15 @@ int KeywordNames::find(PyObject* name) const {
 Arguments::Arguments(const KeywordNames& names, const Signature& signature, PyObject* const* values, Py_ssize_t count,
                      PyObject* keyword_names)
     : names_(names) {
-  const std::string function = signature.function;
+  const auto function = [&] { return std::string(signature.function); };
   if (static_cast<std::size_t>(count) > signature.positional.size()) {
-    type_error(function + "() takes " + std::to_string(signature.positional.size()) + " positional arguments but " +
+    type_error(function() + "() takes " + std::to_string(signature.positional.size()) + " positional arguments but " +
                std::to_string(count) + " were given");
   }
   KeywordSet seen = 0;
   const auto put = [&](Keyword keyword, PyObject* value) {
     if ((seen & set_of(keyword)) != 0) {
-      type_error(function + "() got multiple values for argument '" + kNames[keyword] + "'");
+      type_error(function() + "() got multiple values for argument '" + kNames[keyword] + "'");
     }
     seen |= set_of(keyword);
     values_[keyword] = value == Py_None ? nullptr : value;
@@ -118,13 +118,13 @@ Arguments::Arguments(const KeywordNames& names, const Signature& signature, PyOb
     PyObject* name = PyTuple_GET_ITEM(keyword_names, i);
     const int keyword = names.find(name);
     if (keyword < 0 || (allowed & set_of(static_cast<Keyword>(keyword))) == 0) {
-      type_error(function + "() got an unexpected keyword argument " + repr_of(name));
+      type_error(function() + "() got an unexpected keyword argument " + repr_of(name));
     }
     put(static_cast<Keyword>(keyword), values[count + i]);
   }
   for (const Keyword keyword : signature.positional) {
     if (((seen | signature.optional) & set_of(keyword)) != 0) continue;
-    type_error(function + "() missing required argument '" + kNames[keyword] + "'");
+    type_error(function() + "() missing required argument '" + kNames[keyword] + "'");
   }
 }
 

@@ -59,7 +59,7 @@ std::vector<RowStatus> run_rows(ParsedRequest& parsed, bool* valid, const Work& 
   if (!parsed.home.cuda) {
     status.resize(rows);
     {
-      const ReleasedGil released;
+      const ReleasedGil released(parsed.rows() * parsed.vocab() >= kElementsWorthReleasing);
       work(cpu::backend(), status.data(), static_cast<DeviceCall*>(nullptr));
     }
     if (valid) mark_valid(status, valid);

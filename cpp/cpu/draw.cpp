@@ -37,14 +37,16 @@ Candidate draw_in_tile(Row& row, std::int64_t tile, Cutoff cutoff, const Levels&
   std::copy(lanes, lanes + kLanes, weights);
   const int lane = pick(weights, kLanes, levels.lane());
 
+  const int lines = (count + kLanes - 1) / kLanes;
+  if (lines == 1) return {row.work.tile[lane], static_cast<std::int32_t>(tile * kTile + lane)};
   float scores[kLinesPerTile];
-  for (int line = 0; line < kLinesPerTile; ++line) scores[line] = row.work.tile[line * kLanes + lane];
+  for (int line = 0; line < lines; ++line) scores[line] = row.work.tile[line * kLanes + lane];
   float of_lane[kLinesPerTile];
-  row.kernels.weights(scores, kLinesPerTile, constants, of_lane);
-  for (int line = 0; line < kLinesPerTile; ++line) {
+  row.kernels.weights(scores, lines, constants, of_lane);
+  for (int line = 0; line < lines; ++line) {
     weights[line] = keeps(inside, scores[line], line * kLanes + lane) ? static_cast<double>(of_lane[line]) : 0.0;
   }
-  const int line = pick(weights, kLinesPerTile, levels.token());
+  const int line = pick(weights, lines, levels.token());
   return {scores[line], static_cast<std::int32_t>(tile * kTile + line * kLanes + lane)};
 }
 static_assert(kLanes == kLinesPerTile, "one buffer serves both levels");

@@ -45,12 +45,16 @@ std::string text_of(std::int64_t value) { return std::to_string(value); }
 
 int bits_of(std::string_view name) { return name == "stream" ? kStreamBits : name == "step" ? kStepBits : kSeedBits; }
 
+template <class T>
+[[noreturn]] void refuse(const char* name, const char* rule, const PerRow<T>& values, std::int64_t row) {
+  throw std::invalid_argument(std::string(name) + " must be " + rule + ", got " + text_of(values[row]) +
+                              in_row(values.varies(), row));
+}
+
 template <class T, class Legal>
-void check(const char* name, const char* rule, const PerRow<T>& values, Legal legal) {
+inline void check(const char* name, const char* rule, const PerRow<T>& values, Legal legal) {
   for (std::int64_t row = 0; row < values.count; ++row) {
-    if (legal(values[row])) continue;
-    throw std::invalid_argument(std::string(name) + " must be " + rule + ", got " + text_of(values[row]) +
-                                in_row(values.varies(), row));
+    if (!legal(values[row])) refuse(name, rule, values, row);
   }
 }
 
@@ -94,8 +98,8 @@ bool holds(const StepOrder& order, Step step) { return std::find(order.begin(), 
 /// A value that no step reads is a mistake that no token would show.
 void check_steps(const FilterParams& params) {
   for (const Step step : StepOrder{}) {
-    const bool joint = (step == Step::kTopK || step == Step::kTopP) && holds(params.steps, Step::kTopKTopP);
-    if (joint || holds(params.steps, step) || !is_used(params, step)) continue;
+    if (!is_used(params, step) || holds(params.steps, step)) continue;
+    if ((step == Step::kTopK || step == Step::kTopP) && holds(params.steps, Step::kTopKTopP)) continue;
     throw std::invalid_argument("steps must name every step that is used, got no " +
                                 std::string(kStepNames[static_cast<std::size_t>(step)]));
   }
