@@ -79,3 +79,27 @@ under_asan() {
 }
 
 under_tsan() { LD_PRELOAD=$(library libtsan.so) TSAN_OPTIONS=halt_on_error=1 TOKENDRAW_CI=0 "$@"; }
+
+# preset NAME [OPTION...]: configures, builds and runs the C++ tests of a preset, with options of ctest.
+preset() {
+  cmake --preset "$1" -G Ninja -DPython_EXECUTABLE="$(command -v python)" -Dpybind11_DIR="$(python -m pybind11 --cmakedir)"
+  cmake --build --preset "$1"
+  ctest --preset "$1" "${@:2}"
+}
+
+# have_debian PACKAGE...: installs what is missing where it may; where it may not says so, which is an error in CI.
+have_debian() {
+  if dpkg --status "$@" > /dev/null 2>&1; then return; fi
+  if command -v apt-get > /dev/null && [[ $EUID == 0 ]]; then
+    apt-get install --quiet --quiet --yes --no-install-recommends "$@" > "$logs/apt.log" 2>&1 && return
+    apt-get update --quiet --quiet && apt-get install --quiet --quiet --yes --no-install-recommends "$@" > "$logs/apt.log" 2>&1 && return
+  fi
+  echo "not installed, and not to be installed from here: $*"
+  return 1
+}
+
+# without_debian WHAT: what follows a have_debian that failed.
+without_debian() {
+  echo "skipped: $1"
+  [[ -z ${CI:-} ]]
+}
