@@ -75,7 +75,7 @@ def _agreement(agreement: Record) -> Iterator[str]:
     if not agreement:
         return
     yield "\n## Against the CPU\n"
-    yield "Tokens, ranks, counts to the bit; log-probabilities against float64, as shares of what is allowed.\n"
+    yield "Integers to the bit; log-probabilities against float64, as shares of what the contract allows.\n"
     yield "| rows | integers compared | different | reals compared | over | largest share |"
     yield "|---|---:|---:|---:|---:|---:|"
     for name, found in agreement.items():

@@ -42,6 +42,7 @@ class EmulatedLibrary:
             raise RuntimeError(report)
 
     def seconds(self, work: Callable[[], Any]) -> float:
+        self.wait()  # nothing runs before somebody waits
         before = emulated.counts()[0]
         work()
         self.wait()
