@@ -21,7 +21,7 @@ class Extent(NamedTuple):
     calls: int = 10
     """Calls in one graph: to start a replay may take longer than a kernel."""
     every: int = 1
-    """Of the kept draws, one batch in so many is drawn again."""
+    """Of the kept draws, one batch in so many is drawn again; where that is not all, some rows of it."""
 
 
 class Case(NamedTuple):

@@ -2,6 +2,7 @@
 """An emulated device as bench/gpu.py sees a library of arrays, with a made-up clock that counts launches."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class EmulatedLibrary:
         return {"gpu": "an emulated device", "compute_capability": f"{major}.{minor}", "l2_bytes": 4096}
 
 
+@cache
 def library() -> EmulatedLibrary:
     """Let tokendraw take emulated devices for those of CUDA; ImportError where they cannot be built."""
     if emulated.compiler() is None:
