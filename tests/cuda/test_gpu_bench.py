@@ -24,6 +24,7 @@ from bench.device import (
     timing,
     work,
 )
+from tests.adversarial import DTYPES
 from tests.cuda import emulated
 
 SMALL = Extent(rows=(2,), vocabs=(300,), dtypes=("float32",), rounds=2, calls=2, every=400)
@@ -340,6 +341,30 @@ def test_a_device_that_draws_otherwise_is_found_out(library, monkeypatch):
     assert wrong["tokens"]["different"] > 0
 
 
+def test_torch_s_tensors_come_and_go():
+    """On the host, where they are all that is needed of a GPU's but its clock."""
+    pytest.importorskip("torch")
+    from bench.device.torch_arrays import TorchLibrary
+
+    class OnHost(TorchLibrary):
+        def wait(self):
+            pass
+
+    library = OnHost("cpu")
+    for dtype in library.dtypes:
+        found = agreement.random_rows(library, "peaked", ((1, 3), 300), dtype)
+        assert found["tokens"]["different"] == found["reals"]["different"] == 0
+    values = np.array([2**63 + 5], np.uint64)
+    np.testing.assert_array_equal(library.get(library.put(values)), values)
+    kept = np.array([1.5, -np.inf], DTYPES["bfloat16"])
+    np.testing.assert_array_equal(library.get(library.put(kept).float()), kept.astype(np.float32))
+    calls = peers.load("torch", library, (2, 300))
+    logits = library.put(timing.logits_of("peaked", (2, 300)), "bfloat16")
+    for name, call in calls.items():
+        assert call(logits) is not None, name
+    assert set(timing.DEVICE_JOBS) == set(calls)
+
+
 KEYS = {
     "schema",
     "date",
@@ -364,6 +389,7 @@ def test_the_whole_command(library, tmp_path):
         "bench.gpu",
         "--arrays=tests.cuda.emulated_library",
         f"--output={output}",
+        "--seconds=2000",
     ]
     for part in ("machine", "peers", "agreement", "timing"):
         command += ["--part", part]
