@@ -32,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.work:
         _work(options)
         return 0
-    problem = problem_of(options.arrays)
+    try:
+        options.arrays = options.arrays or arrays.find()
+        arrays.load(options.arrays)
+        problem = td.cuda.problem()
+    except ImportError as error:
+        problem = td.cuda.problem() or str(error)
     if problem:
         print(f"bench.gpu needs a GPU: {problem}", file=sys.stderr)
         return 1
@@ -67,15 +72,6 @@ def extent_of(options: argparse.Namespace) -> Extent:
     return Extent(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
     )
-
-
-def problem_of(name: str | None) -> str | None:
-    """Return why there is nothing to measure on, or None."""
-    try:
-        arrays.load(name)
-    except ImportError as error:
-        return td.cuda.problem() or str(error)
-    return td.cuda.problem()
 
 
 # ---- a part's own process ----
@@ -138,7 +134,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             begin, allowed = timetable.spent, timetable.left(part)
             print(f"{part}: at most {allowed:.0f} s", file=sys.stderr, flush=True)
             if part == "tests":
-                tests = checks.run(allowed, folder, options.arrays or "")
+                tests = checks.run(allowed, folder, options.arrays)
                 found[part] = work.Work({}, {}, {})
             else:
                 found[part] = work.run_apart(_command(part, options, found), allowed, folder)
@@ -170,9 +166,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def _command(part: str, options: argparse.Namespace, found: Mapping[str, work.Work]) -> list[str]:
     """Return what starts a part's process."""
-    command = [sys.executable, "-m", "bench.gpu", f"--work={part}"]
-    if options.arrays:
-        command.append(f"--arrays={options.arrays}")
+    command = [sys.executable, "-m", "bench.gpu", f"--work={part}", f"--arrays={options.arrays}"]
     for name, value in extent_of(options)._asdict().items():
         command += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
     others = found["peers"].results if "peers" in found else {}

@@ -108,6 +108,8 @@ def cases(extent: Extent, library: Library) -> Iterator[Case]:
     yield Case("golden draws", partial(golden_draws, library, extent.every))
     yield Case("draws of one row each", partial(single_draws, library, extent.every))
     rows = tuple(count for count in extent.rows if count <= MOST_ROWS)
+    shape = max(rows), extent.vocabs[0]
+    yield Case(f"replays of a graph, rows of {shape[1]}", partial(replays, library, shape))
     for vocab in extent.vocabs:
         for kind in ROWS:
             for dtype in library.dtypes:
@@ -172,6 +174,28 @@ def _float64(library: Library, host: Any) -> NDArray[np.float64]:
     """Return logits in float64, whatever their type."""
     wide = host.float() if hasattr(host, "float") else host.astype(np.float32)
     return library.get(wide).astype(np.float64)
+
+
+def replays(library: Library, shape: tuple[int, int]) -> dict[str, Any]:
+    """Compare what a graph draws when everything on the device has changed since it was captured."""
+    rows = shape[0]
+    logits = library.put(logits_of("peaked", shape))
+    td.cuda.warmup(logits)
+    arrays = {name: library.put(value) for name, value in per_row(rows).items()}
+    td.sample(logits, **arrays)
+    replay, found = library.graph(lambda: td.sample(logits, **arrays))
+    tokens = Tally()
+    for number, kind in enumerate(ROWS):
+        changed = {name: np.roll(value, number) for name, value in per_row(rows).items()}
+        changed["step"] = changed["step"] // 2 + number
+        values = logits_of(kind, shape)
+        for array, of_host in ((logits, values), *((arrays[name], changed[name]) for name in arrays)):
+            library.copy(array, library.put(of_host))
+            library.wait()
+        replay()
+        expected = td.sample(values, **changed)
+        tokens.tokens(f"replay {number}", library.get(found), expected)
+    return {"tokens": tokens.told()}
 
 
 # ---- draws that no release may change ----

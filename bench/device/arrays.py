@@ -43,16 +43,19 @@ class Library(Protocol):
         """Say what the device is, what drives it, and how large its L2 cache is (`l2_bytes`)."""
 
 
-def load(name: str | None = None) -> Library:
-    """Return a library by its name, or the first that is installed.
+def load(name: str) -> Library:
+    """Return a library by its name, or by that of a module with a function `library`; or ImportError."""
+    return importlib.import_module(LIBRARIES.get(name, name)).library()
 
-    A name with a dot is that of a module with a function `library`. Raises ImportError where there is none.
-    """
-    if name:
-        return importlib.import_module(LIBRARIES.get(name, name)).library()
-    for found in LIBRARIES.values():
+
+def find() -> str:
+    """Return the name of the first library that is installed and sees a GPU; or ImportError."""
+    reasons = []
+    for name in LIBRARIES:
         try:
-            return importlib.import_module(found).library()
-        except ImportError:
-            continue
-    raise ImportError(f"none of {', '.join(LIBRARIES)} is installed, which hold arrays on a GPU")
+            load(name)
+        except ImportError as error:
+            reasons.append(str(error))
+        else:
+            return name
+    raise ImportError(f"no library holds arrays on one ({'; '.join(reasons)})")
