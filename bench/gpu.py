@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, nargs="+", default=extent.rows)
     parser.add_argument("--vocabs", type=int, nargs="+", default=extent.vocabs)
     parser.add_argument("--dtypes", nargs="+", default=extent.dtypes)
+    parser.add_argument("--kinds", nargs="+", default=extent.kinds, help=argparse.SUPPRESS)
     for name in ("rounds", "calls", "every"):
         parser.add_argument(f"--{name}", type=int, default=getattr(extent, name), help=argparse.SUPPRESS)
     for name in ("work", "lines", "after"):  # of a part's own process

@@ -8,6 +8,8 @@ breaks is that case, and what a part has no time for is named.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from tokendraw.budgets import ROWS
+
 PARTS = ("machine", "peers", "tests", "agreement", "timing")
 
 
@@ -17,6 +19,8 @@ class Extent(NamedTuple):
     rows: tuple[int, ...] = (1, 8, 64, 512)
     vocabs: tuple[int, ...] = (128256, 32000, 262144)
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    kinds: tuple[str, ...] = tuple(ROWS)
+    """Of rows that are compared; a job has its own."""
     rounds: int = 15
     calls: int = 10
     """Calls in one graph: to start a replay may take longer than a kernel."""

@@ -111,7 +111,7 @@ def cases(extent: Extent, library: Library) -> Iterator[Case]:
     shape = max(rows), extent.vocabs[0]
     yield Case(f"replays of a graph, rows of {shape[1]}", partial(replays, library, shape))
     for vocab in extent.vocabs:
-        for kind in ROWS:
+        for kind in extent.kinds:
             for dtype in library.dtypes:
                 if dtype in extent.dtypes:
                     run = partial(random_rows, library, kind, (rows, vocab), dtype)
