@@ -187,6 +187,7 @@ def library() -> Any:
         "free": (ctypes.c_int, [ctypes.c_int, pointer, handle]),
         "write": (ctypes.c_int, [ctypes.c_int, pointer, pointer, size]),
         "read": (ctypes.c_int, [ctypes.c_int, pointer, pointer, size]),
+        "copy": (ctypes.c_int, [ctypes.c_int, pointer, pointer, size, handle]),
         "synchronize": (ctypes.c_int, [ctypes.c_int]),
         "current_device": (ctypes.c_int, []),
         "set_device": (ctypes.c_int, [ctypes.c_int]),

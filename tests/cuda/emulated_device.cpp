@@ -58,6 +58,12 @@ EMULATED_API int emulated_read(int device, void* to, const void* from, std::uint
   return cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
+/// Between arrays of the device, in the order of the stream.
+EMULATED_API int emulated_copy(int device, void* to, const void* from, std::uint64_t bytes, std::uintptr_t stream) {
+  const On on(device);
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(stream));
+}
+
 EMULATED_API int emulated_synchronize(int device) {
   const On on(device);
   return cudaDeviceSynchronize();

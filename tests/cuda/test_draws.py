@@ -7,7 +7,7 @@ import pytest
 import tokendraw as td
 from tests.adversarial import DTYPES, INVALID, VALID, generator, matrix
 from tests.cuda import emulated
-from tests.cuda.emulated import ExchangedArray
+from tests.cuda.arrays import numpy_of, to_device
 from tests.vectors import draws, golden
 
 pytestmark = pytest.mark.usefixtures("cuda")
@@ -33,8 +33,8 @@ OPTIONS = {"seed": 0x9E3779B97F4A7C15, "on_invalid": "mark"}
 def assert_same(logits, device=0, array=None, **arguments):
     arguments = {**OPTIONS, **arguments}
     expected = td.sample(logits, **arguments)
-    found = td.sample(ExchangedArray(logits, device) if array is None else array, **arguments)
-    np.testing.assert_array_equal(found.numpy(), expected)
+    found = td.sample(to_device(logits, device) if array is None else array, **arguments)
+    np.testing.assert_array_equal(numpy_of(found), expected)
 
 
 # ---- over rows, sizes, types and filters ----
@@ -53,6 +53,7 @@ def test_types(size, filters, dtype):
     assert_same(matrix(size, DTYPES[dtype])[::3], step=size + 1, **FILTERS[filters])
 
 
+@pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("capability", sorted(set(emulated.CAPABILITIES)))
 @pytest.mark.parametrize("filters", ["none", "min_p", "top_k", "top_p", "all"])
 def test_rows_that_blocks_share(filters, capability):
@@ -67,6 +68,7 @@ def test_large_vocabs(size):
         assert_same(VALID[name](size)[None], step=3, **FILTERS["all"])
 
 
+@pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("schedule", [1, 2, 3])
 @pytest.mark.parametrize("filters", ["min_p", "all", "top_p"])
 def test_any_order_of_threads(filters, schedule):
@@ -106,9 +108,9 @@ def test_edits(size, on_device):
         for value in values:
             arguments = {**OPTIONS, "temperature": 1.2, "min_p": 0.001}
             expected = td.sample(logits, **arguments, **{name: value})
-            given = ExchangedArray(value) if on_device else value
-            found = td.sample(ExchangedArray(logits), **arguments, **{name: given})
-            np.testing.assert_array_equal(found.numpy(), expected)
+            given = to_device(value) if on_device else value
+            found = td.sample(to_device(logits), **arguments, **{name: given})
+            np.testing.assert_array_equal(numpy_of(found), expected)
     few = {0: 2.5, size // 2: -1.25, size - 1: -np.inf}
     assert_same(logits, bias=few, top_k=20)
     assert_same(logits, bias={token % size: token / 100 for token in range(256)}, mask=allowed)
@@ -135,9 +137,9 @@ def test_one_value_per_row(on_device):
     logits = np.concatenate([matrix(1300, DTYPES["float32"])] * 2)
     values = per_row(len(logits))
     expected = td.sample(logits, on_invalid="mark", **values)
-    given = {name: ExchangedArray(value) if on_device else value for name, value in values.items()}
-    found = td.sample(ExchangedArray(logits), **given)
-    np.testing.assert_array_equal(found.numpy(), expected)
+    given = {name: to_device(value) if on_device else value for name, value in values.items()}
+    found = td.sample(to_device(logits), **given)
+    np.testing.assert_array_equal(numpy_of(found), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -145,8 +147,8 @@ def test_real_values_of_any_width(dtype):
     logits = matrix(300, DTYPES["float32"])
     values = np.linspace(0.25, 2, len(logits)).astype(dtype)
     expected = td.sample(logits, temperature=values, **OPTIONS)
-    found = td.sample(ExchangedArray(logits), temperature=ExchangedArray(values), **OPTIONS)
-    np.testing.assert_array_equal(found.numpy(), expected)
+    found = td.sample(to_device(logits), temperature=to_device(values), **OPTIONS)
+    np.testing.assert_array_equal(numpy_of(found), expected)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
@@ -155,8 +157,8 @@ def test_integers_of_any_width(dtype):
     values = (np.arange(len(logits)) + 1).astype(dtype)
     for name in ("top_k", "seed", "step"):
         expected = td.sample(logits, **{**OPTIONS, name: values})
-        found = td.sample(ExchangedArray(logits), **{**OPTIONS, name: ExchangedArray(values)})
-        np.testing.assert_array_equal(found.numpy(), expected)
+        found = td.sample(to_device(logits), **{**OPTIONS, name: to_device(values)})
+        np.testing.assert_array_equal(numpy_of(found), expected)
 
 
 ILLEGAL = {
@@ -174,9 +176,9 @@ def test_an_illegal_value_on_the_device_marks_its_row(name):
     logits = np.stack([VALID["normal"](500)] * 4)
     legal = {"top_k": 3, "stream": 3, "step": 3}.get(name, 0.5)
     values = np.array([*ILLEGAL[name], legal])
-    tokens = td.sample(ExchangedArray(logits), seed=1, **{name: ExchangedArray(values)})
+    tokens = td.sample(to_device(logits), seed=1, **{name: to_device(values)})
     expected = td.sample(logits, seed=1, **{name: [legal] * 4})
-    assert tokens.numpy().tolist() == [-1, -1, -1, expected[3]]
+    assert numpy_of(tokens).tolist() == [-1, -1, -1, expected[3]]
 
 
 # ---- the draws that no release may change ----
@@ -196,8 +198,8 @@ def test_golden_draws(group):
         if number % 5:
             continue
         first = batch.first(6)
-        found = td.sample(ExchangedArray(first.logits), **first.keywords)
-        np.testing.assert_array_equal(found.numpy(), kept[first.draws])
+        found = td.sample(to_device(first.logits), **first.keywords)
+        np.testing.assert_array_equal(numpy_of(found), kept[first.draws])
 
 
 def test_the_draws_of_the_file():
@@ -208,5 +210,5 @@ def test_the_draws_of_the_file():
         names = ("temperature", "top_k", "top_p", "min_p", "seed", "stream", "step")
         types = {"seed": np.uint64}
         values = {name: np.array([draw[name] for draw in lines], types.get(name)) for name in names}
-        found = td.sample(ExchangedArray(logits), **values)
-        assert found.numpy().tolist() == [draw["token"] for draw in lines]
+        found = td.sample(to_device(logits), **values)
+        assert numpy_of(found).tolist() == [draw["token"] for draw in lines]

@@ -7,7 +7,7 @@ import pytest
 import tokendraw as td
 from tests.adversarial import DTYPES, VALID, matrix
 from tests.cuda import emulated
-from tests.cuda.emulated import ExchangedArray
+from tests.cuda.arrays import numpy_of, to_device
 
 pytestmark = pytest.mark.usefixtures("cuda")
 
@@ -21,15 +21,15 @@ def assert_close(found, expected):
 @pytest.mark.parametrize("size", [1, 33, 1025, 3001])
 def test_top_k(size, k):
     logits = matrix(size, DTYPES["float32"])[::2]
-    for found, expected in zip(td.top_k(ExchangedArray(logits), k), td.top_k(logits, k), strict=True):
-        np.testing.assert_array_equal(found.numpy(), expected)
+    for found, expected in zip(td.top_k(to_device(logits), k), td.top_k(logits, k), strict=True):
+        np.testing.assert_array_equal(numpy_of(found), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top_k_of_other_types(dtype):
     logits = matrix(2050, DTYPES[dtype])[::3]
-    for found, expected in zip(td.top_k(ExchangedArray(logits), 20), td.top_k(logits, 20), strict=True):
-        np.testing.assert_array_equal(found.numpy(), expected)
+    for found, expected in zip(td.top_k(to_device(logits), 20), td.top_k(logits, 20), strict=True):
+        np.testing.assert_array_equal(numpy_of(found), expected)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
@@ -39,11 +39,11 @@ def test_token_logprobs(size, dtype, temperature):
     logits = matrix(size, DTYPES[dtype])
     tokens = np.arange(len(logits)) * 7 % size
     expected = td.token_logprobs(logits, tokens, ranks=True, temperature=temperature)
-    for given in (tokens, ExchangedArray(tokens), ExchangedArray(tokens.astype(np.int32))):
-        array = ExchangedArray(logits)
+    for given in (tokens, to_device(tokens), to_device(tokens.astype(np.int32))):
+        array = to_device(logits)
         logprobs, ranks = td.token_logprobs(array, given, ranks=True, temperature=temperature)
-        assert_close(logprobs.numpy(), expected[0])
-        np.testing.assert_array_equal(ranks.numpy(), expected[1])
+        assert_close(numpy_of(logprobs), expected[0])
+        np.testing.assert_array_equal(numpy_of(ranks), expected[1])
 
 
 @pytest.mark.parametrize("size", [1, 1000, 2049])
@@ -52,33 +52,34 @@ def test_logsumexp_and_entropy(size):
     temperature = np.linspace(0.5, 2, len(logits)).astype(np.float32)
     for function in (td.logsumexp, td.entropy):
         expected = function(logits, temperature=temperature)
-        for given in (temperature, ExchangedArray(temperature)):
-            found = function(ExchangedArray(logits), temperature=given)
-            assert_close(found.numpy(), expected)
+        for given in (temperature, to_device(temperature)):
+            found = function(to_device(logits), temperature=given)
+            assert_close(numpy_of(found), expected)
 
 
 def test_out_holds_the_logprobs():
     logits = matrix(100, DTYPES["float32"])
-    out = ExchangedArray(np.zeros(len(logits), np.float32))
-    assert td.token_logprobs(ExchangedArray(logits), 3, out=out) is out
-    assert_close(out.numpy(), td.token_logprobs(logits, 3))
+    out = to_device(np.zeros(len(logits), np.float32))
+    assert td.token_logprobs(to_device(logits), 3, out=out) is out
+    assert_close(numpy_of(out), td.token_logprobs(logits, 3))
 
 
 def test_a_token_outside_of_the_vocab_on_the_device_marks_its_row():
     logits = np.stack([VALID["normal"](50)] * 3)
-    tokens = ExchangedArray(np.int64([50, -1, 49]))
-    found = td.token_logprobs(ExchangedArray(logits), tokens).numpy()
+    tokens = to_device(np.int64([50, -1, 49]))
+    found = numpy_of(td.token_logprobs(to_device(logits), tokens))
     assert np.isnan(found).tolist() == [True, True, False]
     with pytest.raises(ValueError, match=r"tokens must be in \[0, 50\), got 50 \(row 0\)"):
-        td.token_logprobs(ExchangedArray(logits), [50, -1, 49])
+        td.token_logprobs(to_device(logits), [50, -1, 49])
 
 
+@pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("schedule", [1, 2])
 def test_any_order_of_threads(schedule):
     emulated.library().emulated_set_schedule(schedule)
     logits = np.stack([VALID["few_levels"](33000)])
-    np.testing.assert_array_equal(td.top_k(ExchangedArray(logits), 30)[1].numpy(), td.top_k(logits, 30)[1])
-    assert_close(td.logsumexp(ExchangedArray(logits)).numpy(), td.logsumexp(logits))
+    np.testing.assert_array_equal(numpy_of(td.top_k(to_device(logits), 30)[1]), td.top_k(logits, 30)[1])
+    assert_close(numpy_of(td.logsumexp(to_device(logits))), td.logsumexp(logits))
 
 
 FILTERS = {
@@ -96,11 +97,11 @@ FILTERS = {
 def test_what_is_known_about_draws(size, filters):
     logits = matrix(size, DTYPES["float32"])
     arguments = {**FILTERS[filters], "seed": size, "logprobs": 3}
-    found, expected = td.draw(ExchangedArray(logits), **arguments), td.draw(logits, **arguments)
+    found, expected = td.draw(to_device(logits), **arguments), td.draw(logits, **arguments)
     for name in ("tokens", "ranks", "kept", "valid", "top_tokens"):
-        np.testing.assert_array_equal(getattr(found, name).numpy(), getattr(expected, name), err_msg=name)
+        np.testing.assert_array_equal(numpy_of(getattr(found, name)), getattr(expected, name), err_msg=name)
     for name in ("logprobs", "raw_logprobs", "top_logprobs", "entropies"):
-        assert_close(getattr(found, name).numpy(), getattr(expected, name))
+        assert_close(numpy_of(getattr(found, name)), getattr(expected, name))
 
 
 @pytest.mark.parametrize("filters", FILTERS)
@@ -108,7 +109,7 @@ def test_what_is_known_about_draws(size, filters):
 def test_transforms(size, filters):
     logits = matrix(size, DTYPES["float32"])
     for function in (td.softmax, td.log_softmax, td.filter_logits):
-        found = function(ExchangedArray(logits), **FILTERS[filters]).numpy()
+        found = numpy_of(function(to_device(logits), **FILTERS[filters]))
         expected = function(logits, **FILTERS[filters])
         assert (np.isfinite(found) == np.isfinite(expected)).all()
         assert_close(found, expected)
