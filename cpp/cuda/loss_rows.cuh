@@ -84,8 +84,9 @@ __device__ __forceinline__ double share_of_others(const RowReader<Element, NoEdi
   const std::int64_t own_tile = target.token / kTile;
   const float tile_max = __ldcg(table.maxima + own_tile);
   Part<4> part = row.tile(own_tile);
-  edit_each(part, own_tile, [&](float& score, std::int64_t token) {
-    if (token == target.token) score = -INFINITY;
+  const int own = within_tile(target.token - first_token<4>(own_tile));
+  edit_each(part, [&](float& score, int offset) {
+    if (offset == own) score = -INFINITY;
   });
   const double of_tile = sum_of_tile(part, tile_max, units.scale) * units.factor_of(tile_max);
   const double others = sum_of_tiles_after(of_tile, row.tiles, [&](std::int64_t tile) {

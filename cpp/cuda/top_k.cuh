@@ -22,7 +22,7 @@ __host__ __device__ constexpr int count_chunks(std::int64_t vocab) {
 /// One row by chunks. Tokens and chunks fit 32 bits, as a vocabulary does.
 template <class Element, class EditsOfRows>
 struct RowOfChunks {
-  static constexpr int kWidth = kWidthOf<Element>;
+  static constexpr int kWidth = kWidthOf<Element, EditsOfRows>;
 
   const Element* logits;
   std::int32_t vocab;
@@ -100,7 +100,7 @@ struct RestOfRow {
 template <class Element, class EditsOfRows>
 __device__ void scan_chunks(const RowOfChunks<Element, EditsOfRows>& row, float* maxima, unsigned rank,
                             unsigned blocks) {
-  constexpr int kWidth = kWidthOf<Element>;
+  constexpr int kWidth = kWidthOf<Element, EditsOfRows>;
   const int step = static_cast<int>(blocks) * kThreads;
   for (int chunk = static_cast<int>(rank) * kThreads + static_cast<int>(threadIdx.x); chunk < row.chunks();
        chunk += step) {
