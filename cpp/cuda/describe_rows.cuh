@@ -239,7 +239,7 @@ __device__ __forceinline__ void describe_raw(const DescribeTask& task, std::int6
 
 // logits [rows, vocab], drawn [rows] -> outputs [rows], the best [rows, top_count]; one block per row
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     describe_rows(const __grid_constant__ DescribeTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, TopKSpace);
   const std::int64_t index = blockIdx.x;

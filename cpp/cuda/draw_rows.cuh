@@ -36,10 +36,10 @@ __device__ __forceinline__ Cutoff cutoff_of_top_k(const Row& row, const float* c
                                                   const RowUnits& units, float max, TopKSpace& space) {
   TOKENDRAW_SHARED(kept, int);
   const auto k = static_cast<std::uint32_t>(params.top_k);
-  if (!params.lists()) return cutoff_of_top_k(row, chunks, max, k, space);
-  const int count = select_top_k(row, chunks, max, k, space);
-  if (!params.has_top_p()) return through(space.list[count - 1]);
+  const Cutoff cutoff = list_top_k(row, chunks, max, k, space);
+  if (!params.lists() || !params.has_top_p()) return cutoff;
   if (warp_of_block() == 0) {
+    const auto count = static_cast<int>(min(space.count, k));
     const int of_list = count_in_list(space.list, count, params.top_p_share, units);
     if (lane_of_warp() == 0) kept = of_list;
   }
@@ -58,68 +58,70 @@ __device__ __forceinline__ void merge_chunks(const float* chunks, const TileTabl
   __syncthreads();
 }
 
-/// Whether the token that was drawn from all lies in the nucleus: its mass and its target, and whether top_p_rows() has
-/// to go on from there. For all threads of the team; the token is the first warp's, the result the first block's.
+/// A token of a valid row, in `drawn`, which every block has and its first thread writes; the team's first one has all
+/// of it. The draw is from all that the steps before top_p leave; where there is a nucleus, what lies before the token
+/// is weighed next, which says whether it is inside.
 template <class Element, class EditsOfRows>
-__device__ __forceinline__ void test_nucleus(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
-                                             const RowUnits& units, const TileTable& table, const Team& team,
-                                             DrawnRow* drawn) {
-  TOKENDRAW_SHARED(token, Candidate);
-  TOKENDRAW_SHARED(target, double);
-  if (warp_of_block() == 0 && lane_of_warp() == 0) token = drawn->token;
-  if (warp_of_block() == 1) {
-    const double mass = sum_in_order(table.kept, row.tiles);
-    if (lane_of_warp() == 0) target = params.top_p_share * mass;
-  }
-  __syncthreads();
-  const TileTable before_token = table.outer(row.tiles);
-  const KeptBefore kept(*drawn, token, cutoff_of_min_p(params, drawn->max));
-  weigh(row, units, before_token, team, kept.cutoff);
-  team.sync();
-  if (team.rank != 0 || warp_of_block() != 0) return;
-  drawn->mass = sum_in_order(before_token.kept, row.tiles);
-  drawn->target = target;
-  drawn->is_open = !(kept.passes_min_p && drawn->mass < target);
-}
-
-/// A token of a valid row, in the first warp of every block of the team. `space` is of the block.
-template <class Element, class EditsOfRows>
-__device__ __forceinline__ DrawnRow draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
-                                               const TileTable& table, const float* chunks, const Team& team, float max,
-                                               TopKSpace& space) {
-  DrawnRow drawn{RowStatus::kValid, params.has_nucleus(), false, max, {}, kKeepFinite, params.scale, 0.0, 0.0};
-  const bool is_first_warp = warp_of_block() == 0;
+__device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
+                                           const TileTable& table, const float* chunks, const Team& team, float max,
+                                           TopKSpace& space, DrawnRow& drawn) {
+  TOKENDRAW_SHARED(of_min_p, Cutoff);
+  const bool writes = threadIdx.x == 0;
+  if (writes) drawn = {RowStatus::kValid, params.has_nucleus(), false, max, {}, kKeepFinite, params.scale, 0.0, 0.0};
   if (params.is_greedy()) {
-    if (is_first_warp) drawn.token = first_of_row(row, table, max);
-    drawn.cutoff = through(drawn.token);
-    return drawn;
+    if (warp_of_block() != 0) return;
+    const Candidate first = first_of_row(row, table, max);
+    if (writes) drawn.token = first, drawn.cutoff = through(first);
+    return;
   }
   const RowUnits units{params.scale, reference_of(max, params.scale)};
+  Cutoff cutoff = kKeepFinite;
   if (params.has_top_k()) {
     const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
-    drawn.cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space);
-    merge_chunks<kWidthOf<Element, EditsOfRows>>(chunks, table, row.tiles);
+    cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space);
+    merge_chunks<kWidthOfLook>(chunks, table, row.tiles);
   }
-  if (!drawn.is_nucleus) drawn.cutoff = tighter(drawn.cutoff, cutoff_of_min_p(params, max));
-  if (params.needs_sums()) {
-    weigh_all(table, row.tiles, units, team);
-  } else {
-    weigh(row, units, table, team, drawn.cutoff);
+  const Cutoff passing = cutoff_of_min_p(params, max);
+  if (!params.has_nucleus()) cutoff = tighter(cutoff, passing);
+  if (writes) drawn.cutoff = cutoff, of_min_p = passing;
+
+  double* kept = table.kept;
+#pragma unroll 1
+  for (bool is_drawn = false;; is_drawn = true) {
+    if (is_drawn || !params.needs_sums()) {
+      weigh(row, units, {table.maxima, table.sums, kept}, team, cutoff);
+    } else {
+      weigh_all(table, row.tiles, units, team);
+    }
+    team.sync();
+    if (is_drawn) break;
+    if (warp_of_block() == 0) {
+      const Candidate token = draw_within(row, units, table, kept, cutoff, Levels(params.source, 0));
+      if (writes) drawn.token = token;
+    }
+    if (!params.has_nucleus()) return;
+    if (warp_of_block() == 1) {
+      const double mass = sum_in_order(kept, row.tiles);
+      if (lane_of_warp() == 0) drawn.target = params.top_p_share * mass;
+    }
+    __syncthreads();
+    cutoff = kept_before(drawn, of_min_p);
+    kept += row.tiles;
   }
-  team.sync();
-  if (is_first_warp) {
-    drawn.token = draw_within(row, units, table, table.kept, drawn.cutoff, Levels(params.source, 0));
-  }
-  if (drawn.is_nucleus) test_nucleus(row, params, units, table, team, &drawn);
-  return drawn;
+  if (team.rank != 0 || warp_of_block() != 0) return;
+  const double mass = sum_in_order(kept, row.tiles);
+  if (!writes) return;
+  drawn.mass = mass;
+  drawn.is_open = !(passes(of_min_p, drawn.token) && mass < drawn.target);
 }
 
 // logits [rows, vocab] -> tokens [rows]: the blocks of a row are a cluster, or never meet, or one
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     draw_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(params, RowParams);
   TOKENDRAW_SHARED(space, TopKSpace);
+  TOKENDRAW_SHARED(drawn, DrawnRow);
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const unsigned rank = blockIdx.x % blocks;
@@ -160,7 +162,7 @@ __global__ void __launch_bounds__(kThreads)
     if (team.rank == 0 && threadIdx.x == 0) write_invalid(task, index, status);
     return;
   }
-  const DrawnRow drawn = draw_token(row, params, table, chunks, team, max, space);
+  draw_token(row, params, table, chunks, team, max, space, drawn);
   if (team.rank == 0 && threadIdx.x == 0) write_drawn(task, index, drawn);
 }
 

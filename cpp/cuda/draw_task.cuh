@@ -124,15 +124,14 @@ __device__ __forceinline__ Cutoff cutoff_of_min_p(const RowParams& params, float
   return cutoff_from(static_cast<double>(max) - distance, max);
 }
 
-/// What lies before a token of a row, and passes min_p where the token does: top_p keeps the token if this weighs less
-/// than the target. Where the token does not pass, this is all that min_p keeps.
-struct KeptBefore {
-  bool passes_min_p;
-  Cutoff cutoff;
+__device__ __forceinline__ bool passes(Cutoff cutoff, Candidate token) {
+  return keeps(cutoff, token.score, token.token);
+}
 
-  __device__ KeptBefore(const DrawnRow& drawn, Candidate token, Cutoff of_min_p)
-      : passes_min_p(keeps(of_min_p, token.score, token.token)),
-        cutoff(tighter(drawn.cutoff, passes_min_p ? up_to(token) : of_min_p)) {}
-};
+/// What lies before the token of a row, and passes min_p where the token does: top_p keeps the token if this weighs
+/// less than the target. Where the token does not pass, this is all that min_p keeps.
+__device__ __forceinline__ Cutoff kept_before(const DrawnRow& drawn, Cutoff of_min_p) {
+  return tighter(drawn.cutoff, passes(of_min_p, drawn.token) ? up_to(drawn.token) : of_min_p);
+}
 
 }  // namespace tokendraw::cuda

@@ -143,7 +143,7 @@ __device__ __forceinline__ void write_gradient_of_part(const RowReader<Element, 
 
 // logits [rows, vocab] -> losses [rows], gradient [rows, vocab]; one block per row
 template <class Element, class Out>
-__global__ void __launch_bounds__(kThreads) loss_rows(const __grid_constant__ LossTask task) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(const __grid_constant__ LossTask task) {
   TOKENDRAW_SHARED(gradient, GradientUnits);
   TOKENDRAW_SHARED(shared_mass, double);
   const std::int64_t index = blockIdx.x;

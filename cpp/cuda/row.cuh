@@ -103,7 +103,7 @@ __device__ __forceinline__ float faulty_max(unsigned faults, float max) {
 template <bool kSums, class Element, class EditsOfRows>
 __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                           const TileTable& table, const Team& team) {
-  constexpr int kWidth = kWidthOf<Element, EditsOfRows>;
+  constexpr int kWidth = kWidthOfLook;
   using Where = Place<kWidth>;
   const Where place;
   for (std::int64_t first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
@@ -207,7 +207,7 @@ __device__ __forceinline__ void weigh_all(const TileTable& table, std::int64_t t
 /// nothing. Values are fetched ahead of the additions: their latency counts, not theirs and a shuffle's.
 __device__ __forceinline__ double sum_of_warp_after(double total, double value) {
   if (!__any_sync(kWholeWarp, value != 0.0)) return total;
-#pragma unroll
+#pragma unroll 8
   for (int thread = 0; thread < kWarp; ++thread) total += __shfl_sync(kWholeWarp, value, thread);
   return total;
 }

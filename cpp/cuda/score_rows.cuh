@@ -98,7 +98,8 @@ __device__ __forceinline__ void write_greedy_scores(const ScoreTask& task, const
 
 // logits [rows, vocab] -> scores [rows]: the blocks of a row are a cluster, or never meet, or one
 template <class Element>
-__global__ void __launch_bounds__(kThreads) score_rows(const __grid_constant__ ScoreTask task) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    score_rows(const __grid_constant__ ScoreTask task) {
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const NoEdits none;

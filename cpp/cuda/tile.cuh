@@ -6,7 +6,6 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "core/half.h"
 #include "core/order.h"
@@ -25,10 +24,12 @@ struct Part {
   float score[kLinesPerGroup][kWidth];
 };
 
-/// The lanes that 16 bytes of a row fill, but at least 4; of 64 scores and what edits them registers would not hold
-/// all.
-template <class Element, class EditsOfRows = NoEdits>
-inline constexpr int kWidthOf = sizeof(Element) == 2 && std::is_same_v<EditsOfRows, NoEdits> ? 8 : 4;
+/// The lanes that 16 bytes of a row fill, but at least 4.
+template <class Element>
+inline constexpr int kWidthOf = sizeof(Element) == 2 ? 8 : 4;
+
+/// The lanes of a look at a row, whatever its elements: 64 scores of a half type leave a thread too few registers.
+inline constexpr int kWidthOfLook = 4;
 
 /// Which scores a thread holds.
 template <int kWidth>
@@ -262,7 +263,8 @@ class CutoffOfPart {
       : score_(cutoff.score), last_(within_tile(cutoff.token - first_token<kWidth>(tile))) {}
 
   __device__ __forceinline__ bool keeps(float score, int offset) const {
-    return score > score_ || (score == score_ && offset <= last_);
+    // Without branches, of which there would be one for each token.
+    return (score > score_) | ((score == score_) & (offset <= last_));
   }
 
  private:
@@ -402,13 +404,14 @@ __device__ __forceinline__ double sum_of_totals(const float (&totals)[kTotals<kW
   return sums[0];
 }
 
-/// The lanes' totals of the thread's tile.
-template <int kWidth>
+/// The lanes' totals of the thread's tile. kFast: plain constants are worth code of their own, which leaves out two
+/// operations of each weight; the others are right for them as well.
+template <bool kFast, int kWidth>
 __device__ __forceinline__ void lane_totals(const Part<kWidth>& part, const WeightConstants& constants,
                                             float (&totals)[kTotals<kWidth>]) {
   float sums[kWidth];
   // A warp of two tiles may hold one of each kind.
-  if (__all_sync(kWholeWarp, constants.plain)) {
+  if (kFast && __all_sync(kWholeWarp, constants.plain)) {
     weigh_group<true>(part, constants, sums);
   } else {
     weigh_group<false>(part, constants, sums);
@@ -417,12 +420,12 @@ __device__ __forceinline__ void lane_totals(const Part<kWidth>& part, const Weig
 }
 
 /// What the tile weighs in its own units; 0 for a tile that holds nothing finite.
-template <int kWidth>
+template <bool kFast = true, int kWidth>
 __device__ __forceinline__ double sum_of_tile(const Part<kWidth>& part, float tile_max, const Scale& scale) {
   const bool empty = !(tile_max >= -FLT_MAX && tile_max <= FLT_MAX);
   const WeightConstants constants = weight_constants(reference_of(empty ? 0.0f : tile_max, scale), scale);
   float totals[kTotals<kWidth>];
-  lane_totals(part, constants, totals);
+  lane_totals<kFast>(part, constants, totals);
   const double sum = sum_of_totals<kWidth>(totals);
   return empty ? 0.0 : sum;
 }

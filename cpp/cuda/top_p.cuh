@@ -166,32 +166,26 @@ class Nucleus {
     team_.sync();  // the last sums have been read
     if (threadIdx.x == 0) scratch_.found_count = 0;
     __syncthreads();
-    const bool is_one = probe.inner.score == probe.outer.score && probe.inner.token == probe.outer.token;
-    double* inner_sums = table_.kept;
-    double* outer_sums = table_.outer(row_.tiles).kept;
     for_each_tile_from(
         probe.outer.score, table_, row_.tiles, team_,
         [&](std::int64_t tile, float max) {
           Part<4> part = row_.tile(tile);
           if (list) list_between(part, tile, probe);
-          apply_cutoff(part, tile, probe.outer);
-          const double outer = sum_of_tile(part, max, units_.scale);
-          double inner = is_one ? outer : 0.0;
-          if (!is_one && max >= probe.inner.score) {
-            apply_cutoff(part, tile, probe.inner);
-            inner = sum_of_tile(part, max, units_.scale);
+      // The outer one first, as the inner one keeps less.
+#pragma unroll 1
+          for (int end = 1; end >= 0; --end) {
+            apply_cutoff(part, tile, end == 1 ? probe.outer : probe.inner);
+            const double sum = units_.scaled(sum_of_tile<false>(part, max, units_.scale), max);
+            if (lane_of_warp() == 0) __stcg(table_.kept + end * row_.tiles + tile, sum);
           }
-          if (lane_of_warp() != 0) return;
-          __stcg(inner_sums + tile, units_.scaled(inner, max));
-          __stcg(outer_sums + tile, units_.scaled(outer, max));
         },
         [&](std::int64_t tile) {
-          __stcg(inner_sums + tile, 0.0);
-          __stcg(outer_sums + tile, 0.0);
+          __stcg(table_.kept + tile, 0.0);
+          __stcg(table_.kept + row_.tiles + tile, 0.0);
         });
     team_.sync();
     if (warp_of_block() < 2) {
-      const double mass = sum_in_order(warp_of_block() == 0 ? inner_sums : outer_sums, row_.tiles);
+      const double mass = sum_in_order(table_.kept + warp_of_block() * row_.tiles, row_.tiles);
       if (lane_of_warp() == 0) scratch_.masses_of[warp_of_block()] = mass;
     }
     __syncthreads();

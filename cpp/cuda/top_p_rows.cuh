@@ -11,14 +11,16 @@ namespace tokendraw::cuda {
 
 // rows of a draw -> tokens [rows] of those that are open: the blocks of a row are a cluster, or one
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     top_p_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(params, RowParams);
   TOKENDRAW_SHARED(scratch, NucleusScratch);
+  TOKENDRAW_SHARED(drawn, DrawnRow);
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const Team team{blockIdx.x % blocks, blocks};
-  DrawnRow drawn = task.drawn[index];
+  if (threadIdx.x == 0) drawn = task.drawn[index];
+  __syncthreads();
   if (drawn.status != RowStatus::kValid || !drawn.is_nucleus) return;
   if (!drawn.is_open && !task.describes) return;
   if (warp_of_block() == 0) read_params(task, index, &params);
@@ -30,7 +32,7 @@ __global__ void __launch_bounds__(kThreads)
   const Cutoff of_min_p = cutoff_of_min_p(params, drawn.max);
   Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, drawn.max, scratch);
 
-  Ends bracket{kKeepNothing, KeptBefore(drawn, drawn.token, of_min_p).cutoff};
+  Ends bracket{kKeepNothing, kept_before(drawn, of_min_p)};
   double inner_mass = 0.0;
   bool searches = !(drawn.mass < drawn.target);
   if (!drawn.is_open) {
@@ -38,17 +40,20 @@ __global__ void __launch_bounds__(kThreads)
     inner_mass = drawn.mass;
     searches = !(nucleus.mass_of(bracket.outer) < drawn.target);
   }
-  drawn.cutoff = bracket.outer;
+  Cutoff cutoff = bracket.outer;
   if (searches) {
     const float floor = floor_of_nucleus(units, drawn.max, row.vocab, params.top_p_share);
-    drawn.cutoff = nucleus.find(bracket, inner_mass, drawn.target, floor);
+    cutoff = nucleus.find(bracket, inner_mass, drawn.target, floor);
   }
   if (team.rank != 0 || warp_of_block() != 0) return;
+  Candidate token = drawn.token;
   if (drawn.is_open) {
-    const double* const kept = table.outer(row.tiles).kept;
-    drawn.token = draw_within(row, units, table, kept, drawn.cutoff, Levels(params.source, 1));
+    token = draw_within(row, units, table, table.outer(row.tiles).kept, cutoff, Levels(params.source, 1));
   }
-  if (lane_of_warp() == 0) write_drawn(task, index, drawn);
+  if (lane_of_warp() != 0) return;
+  drawn.token = token;
+  drawn.cutoff = cutoff;
+  write_drawn(task, index, drawn);
 }
 
 }  // namespace tokendraw::cuda

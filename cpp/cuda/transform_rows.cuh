@@ -291,7 +291,7 @@ __device__ __forceinline__ void write_kept(Transform transform, const RowReader<
 
 // logits [rows, vocab] -> out [rows, vocab]; one block per row
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     transform_rows(const __grid_constant__ TransformTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, FilterSpace);
   TOKENDRAW_SHARED(shared, KeptTokens);
@@ -316,7 +316,7 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   const RowUnits units{params.scale, reference_of(max, params.scale)};
-  float* const chunks = task.chunks + index * count_chunks<kWidthOf<Element, EditsOfRows>>(row.vocab);
+  float* const chunks = task.chunks + index * count_chunks<kWidthOfLook>(row.vocab);
   const Filter<Element, EditsOfRows> filter{row, params, units, table, max, chunks, space, shared};
   write_kept(task.transform, row, params, units, table, max, filter.find(), out);
 }
