@@ -53,30 +53,37 @@ DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* 
   return task;
 }
 
-}  // namespace
-
-cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
-  return launch_draw(request, outputs, status, context,
-                     choose_geometry(request.logits.rows, request.logits.vocab, context.device));
-}
-
-cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
-                        const Geometry& geometry) {
+/// Rows are drawn by one geometry, those that top_p leaves open are finished by another.
+cudaError_t launch_steps(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
+                         const Geometry& geometry, const Geometry& of_open) {
   if (!only_edits(request)) return cudaErrorNotSupported;
   if (request.logits.rows == 0) return cudaSuccess;
   const DrawTask task = task_of(request, outputs, status, context, geometry);
   const RowEdits edits = edits_of(request.edits);
   const LaunchShape shape = shape_of(task.rows.rows, geometry, context);
-  cudaError_t error = with_element(request.logits.dtype, [&](auto element) {
+  const Dtype dtype = request.logits.dtype;
+  cudaError_t error = with_element(dtype, [&](auto element) {
     using Element = decltype(element);
     return edits.any() ? launch(draw_rows<Element, RowEdits>, shape, task, edits)
                        : launch(draw_rows<Element, NoEdits>, shape, task, NoEdits{});
   });
-  if (error == cudaSuccess && may_have_nucleus(request)) {
-    error = launch_top_p(task, request.logits.dtype, edits, context);
-  }
+  if (error == cudaSuccess && may_have_nucleus(request)) error = launch_top_p(task, dtype, edits, of_open, context);
   if (error != cudaSuccess || !task.describes) return error;
-  return launch_descriptions(task, request.logits.dtype, edits, outputs, context.stream);
+  return launch_descriptions(task, dtype, edits, outputs, context.stream);
+}
+
+}  // namespace
+
+cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
+  const std::int64_t rows = request.logits.rows, vocab = request.logits.vocab;
+  const std::int64_t open = describes(outputs) ? rows : (rows + kRowsPerOpenRow - 1) / kRowsPerOpenRow;
+  return launch_steps(request, outputs, status, context, choose_geometry(rows, vocab, context.device),
+                      choose_geometry(open, vocab, context.device));
+}
+
+cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
+                        const Geometry& geometry) {
+  return launch_steps(request, outputs, status, context, geometry, geometry);
 }
 
 }  // namespace tokendraw::cuda

@@ -22,6 +22,9 @@ inline constexpr unsigned kMaxCluster = 8;
 /// Rows that can be split over blocks without a cluster at once: each has a counter in the workspace.
 inline constexpr std::int64_t kMaxSplitRows = 1024;
 
+/// Of so many rows about one draws a token that top_p does not keep, where it keeps most of the mass.
+inline constexpr std::int64_t kRowsPerOpenRow = 16;
+
 enum class Meeting : std::uint8_t {
   kBlock,    // a row is one block's
   kCluster,  // the blocks of a row finish it together
