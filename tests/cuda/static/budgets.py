@@ -47,8 +47,10 @@ def kernel_of(mangled: str) -> Kernel | None:
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What the blocks on a multiprocessor share: the "Technical Specifications per Compute Capability" of NVIDIA's CUDA C++
-    Programming Guide."""
+    """What the blocks on a multiprocessor share.
+
+    Source: "Technical Specifications per Compute Capability", NVIDIA's CUDA C++ Programming Guide.
+    """
 
     threads: int
     shared_bytes: int
@@ -113,7 +115,7 @@ def kind_of(loop: Loop, element: str) -> str:
 
 
 def looks_of(code: list[Instruction], element: str) -> dict[str, float]:
-    """Return the instructions for an element in each of the looks at a row: the largest, where there are several loops."""
+    """Return the instructions for an element in each look at a row, the most where there are several loops."""
     width = min(16, LANES * BYTES[element])
     loads = LINES * LANES * BYTES[element] // width
     costs: dict[str, float] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nvcc made of a kernel: the resources it takes, and its instructions with the shortest way around each loop."""
+"""What nvcc made of a kernel: the resources it takes, its instructions, the shortest way around each loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Instruction:
 
     @property
     def target(self) -> int | None:
-        """Return the address that it names last: where a branch goes, where a barrier of convergence is met."""
+        """Return the address that it names last: where a branch goes, where threads that part will meet."""
         named = ADDRESS.search(self.operands)
         return int(named.group(), 16) if named else None
 
@@ -117,7 +117,7 @@ class Graph:
         self.meeting = self._meetings()
 
     def _meetings(self) -> dict[int, int]:
-        """Return where threads that have parted go on from each BSYNC: the target of the last BSSY before it."""
+        """Return where threads go on from each BSYNC: the target of the last BSSY before it."""
         latest: dict[str, int] = {}
         meetings = {}
         for index, instruction in enumerate(self.code):
@@ -146,7 +146,7 @@ class Graph:
             yield index + 1
 
     def way_around(self, start: int, longest: int) -> list[int] | None:
-        """Return the shortest way from an instruction to itself, None where there is none of at most `longest`."""
+        """Return the shortest way from an instruction to itself, None where all are above `longest`."""
         came_from: dict[int, int] = {}
         reached, length = [start], 0
         while reached and length < longest:
@@ -171,9 +171,9 @@ class Graph:
 
 
 def loops_over(code: list[Instruction], least_loads: int, most_per_byte: float) -> list[Loop]:
-    """Find the loops that load at least so often 8 or 16 bytes at once, with so many instructions for a byte at most.
+    """Find the loops with so many loads of 8 or 16 bytes at least, and instructions for a byte at most.
 
-    Of each the shortest way around: that of threads whose loads are wide and whose branches skip what is rare.
+    Of each the shortest way around: that of threads whose loads are wide and whose branches skip the rare.
     """
     graph = Graph(code)
     seen: set[int] = set()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times that the budgets and datasheets let expect, none of them measured: `python -m tests.cuda.static.predictions`
-writes them into docs/cuda.md."""
+"""Times that the budgets and datasheets let expect, none of them measured.
+
+`python -m tests.cuda.static.predictions` writes them into docs/cuda.md.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,7 @@ class Case:
 
 
 def memory_time(job: Job, case: Case) -> float:
-    """Return the time to read what is read, a second time from the cache where the rows under way fit into it."""
+    """Return the time to read it all, a second time from the cache where the rows under way fit into it."""
     rows = min(case.batch, max(case.device.slots // case.blocks, 1))
     fits = rows * case.vocab * budgets.BYTES[case.element] < 0.8 * case.device.cache_bytes
     return case.floor * (1 + job.share / (CACHE_GAIN if fits else 1.0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine code of every kernel within its budget: registers, local memory, occupancy, instructions for an element."""
+"""The machine code of every kernel within its budget: registers, local memory, blocks, instructions."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_a_unit_keeps_to_its_budgets(unit):
         if kernel is None:
             continue
         found = budgets.excess(resources[mangled], architecture)
-        found += [f"{len(accesses)} accesses to local memory"] if (accesses := budgets.local_accesses(code)) else []
+        found += [f"{access.opcode} at {access.address:#x}" for access in budgets.local_accesses(code)]
         found += budgets.excess_of_looks(kernel, budgets.looks_of(code, kernel.element))
         wrong += [f"{kernel}: {line}" for line in found]
     assert not wrong, "\n".join(wrong)

@@ -4,18 +4,18 @@
 from tests.cuda.static import budgets, machine_code
 from tests.cuda.static.machine_code import Resources
 
-# Sixteen loads would be a look at float64; eight of 16 bytes are one at float32. Threads part at 0x0030 and meet at 0x0110.
 NAME = "_ZN9tokendraw4cuda9draw_rowsIfNS0_7NoEditsEEEvNS0_8DrawTaskET0_"
 
 
 def listing(*instructions: str, name: str = NAME) -> str:
     lines = [f"\t\tFunction : {name}", '\t.headerflags\t@"EF_CUDA_SM90"']
     for index, instruction in enumerate(instructions):
-        lines.append(f"        /*{16 * index:04x}*/                   {instruction} ;   /* 0x000fe20000000f00 */")
+        lines.append(f"        /*{16 * index:04x}*/          {instruction} ;   /* 0x000fe20000000f00 */")
         lines.append("                                                /* 0x000fc80000000000 */")
     return "\n".join(lines)
 
 
+# Eight loads of 16 bytes are a look at float32. Threads part at 0x0030 and meet at 0x0110.
 LOADS = [f"LDG.E.128.STRONG.GPU R{4 * i}, desc[UR4][R40.64+{i * 128:#x}]" for i in range(8)]
 LOOK = [
     "MOV R1, c[0x0][0x28]",  # 0x0000
@@ -43,22 +43,24 @@ def test_instructions_are_read_with_their_guards():
     assert len(code) == len(LOOK)
     branch = code[3]
     assert (branch.address, branch.guard, branch.name, branch.target) == (0x30, "@P0", "BRA", 0x100)
-    assert code[4].loaded_bytes == 16 and code[16].loaded_bytes == 0
+    assert [code[index].loaded_bytes for index in (4, 16)] == [16, 0]
 
 
 def test_functions_are_read_apart():
     both = listing("EXIT", name="first") + "\n" + listing("NOP", "EXIT", name="second")
-    assert {name: len(code) for name, code in machine_code.read_code(both).items()} == {"first": 1, "second": 2}
+    read = machine_code.read_code(both)
+    assert {name: len(code) for name, code in read.items()} == {"first": 1, "second": 2}
 
 
 def test_the_way_around_is_that_of_wide_loads():
     loops = machine_code.loops_over(machine_code.read_code(listing(*LOOK))[NAME], 8, 100)
     assert len(loops) == 1
-    # The head, the branch not taken, the loads, and by way of the meeting to the branch back: not the thread's tail.
+    # The loads, by way of the meeting to the branch back, the head, the branch not taken.
     assert [step.address for step in loops[0].instructions][:8] == [16 * i for i in range(4, 12)]
     assert len(loops[0].instructions) == 17
-    assert loops[0].loads == {16: 8} and loops[0].loaded_bytes == 128
-    assert loops[0].count("SHFL") == 1 and loops[0].count("WARPSYNC") == 0
+    assert loops[0].loads == {16: 8}
+    assert loops[0].loaded_bytes == 128
+    assert [loops[0].count(name) for name in ("SHFL", "WARPSYNC")] == [1, 0]
 
 
 def test_loads_outside_of_loops_are_no_loop():

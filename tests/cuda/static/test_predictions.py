@@ -13,7 +13,7 @@ GREEDY, DENSE = JOBS[0], JOBS[-1]
 
 def test_the_page_shows_what_the_budgets_say():
     page = predictions.PAGE.read_text(encoding="utf-8")
-    assert predictions.BEGIN in page and predictions.END in page
+    assert [page.count(mark) for mark in (predictions.BEGIN, predictions.END)] == [1, 1]
     assert predictions.written(page) == page, "run python -m tests.cuda.static.predictions"
 
 
@@ -44,7 +44,8 @@ def test_no_prediction_beats_the_floor_or_shrinks_with_the_batch(job, device):
 def test_more_instructions_take_longer_where_they_are_the_bound():
     case = Case(DEVICES[0], "bfloat16", 512, 262144)
     sums = next(job for job in JOBS if job.name == "temperature")
-    assert predictions.issue_time(dataclasses.replace(sums, share=0.5), case) > predictions.issue_time(sums, case)
+    more = dataclasses.replace(sums, share=0.5)
+    assert predictions.issue_time(more, case) > predictions.issue_time(sums, case)
 
 
 def test_blocks_of_a_row_are_those_of_tuning():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nvcc and cuobjdump, of a toolkit on the path or of NVIDIA's packages on PyPI, and the units that they are used on."""
+"""nvcc and cuobjdump, of a toolkit on the path or of NVIDIA's packages on PyPI, and what they are used on."""
 
 from __future__ import annotations
 
