@@ -115,7 +115,7 @@ def kind_of(loop: Loop, element: str) -> str:
 
 
 def looks_of(code: list[Instruction], element: str) -> dict[str, float]:
-    """Return the instructions for an element in each look at a row, the most where there are several loops."""
+    """Return the instructions for an element in each look at a row, the most of several loops."""
     width = min(16, LANES * BYTES[element])
     loads = LINES * LANES * BYTES[element] // width
     costs: dict[str, float] = {}
