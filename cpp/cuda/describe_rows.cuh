@@ -2,7 +2,8 @@
 // The kernel of descriptions: what a draw has kept of a row, what the row says unmodified, and its best tokens.
 #pragma once
 
-#include "cuda/draw_rows.cuh"
+#include "cuda/draw.cuh"
+#include "cuda/draw_task.cuh"
 #include "cuda/top_k_rows.cuh"
 
 namespace tokendraw::cuda {
@@ -62,7 +63,7 @@ __device__ __forceinline__ std::uint32_t count_kept(const RowReader<Element, Edi
       cutoff.score, table, row.tiles, one_block(),
       [&](std::int64_t tile, float) {
         Part<4> part = row.tile(tile);
-        edit_each(part, tile, [&](float& score, std::int64_t token) { own += keeps(cutoff, score, token) ? 1 : 0; });
+        own += static_cast<std::uint32_t>(count_kept_of_part(part, tile, cutoff));
       },
       [](std::int64_t) {});
   return merged_in_block(own, [](std::uint32_t a, std::uint32_t b) { return a + b; });
@@ -126,8 +127,10 @@ __device__ __forceinline__ KeptSet describe_list(const RowReader<Element, EditsO
       cutoff.score, table, row.tiles, one_block(),
       [&](std::int64_t tile, float) {
         Part<4> part = row.tile(tile);
-        edit_each(part, tile, [&](float& score, std::int64_t token) {
-          if (keeps(cutoff, score, token)) add_to_list(space, score, static_cast<std::int32_t>(token));
+        const CutoffOfPart<4> of_part(cutoff, tile);
+        const auto first = static_cast<std::int32_t>(first_token<4>(tile));
+        edit_each(part, [&](float& score, int offset) {
+          if (of_part.keeps(score, offset)) add_to_list(space, score, first + offset);
         });
       },
       [](std::int64_t) {});
@@ -236,7 +239,7 @@ __device__ __forceinline__ void describe_raw(const DescribeTask& task, std::int6
 
 // logits [rows, vocab], drawn [rows] -> outputs [rows], the best [rows, top_count]; one block per row
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     describe_rows(const __grid_constant__ DescribeTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, TopKSpace);
   const std::int64_t index = blockIdx.x;

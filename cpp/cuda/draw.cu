@@ -4,6 +4,7 @@
 #include "cuda/draw_rows.cuh"
 #include "cuda/launcher.h"
 #include "cuda/logprobs.cuh"
+#include "cuda/top_p.h"
 #include "cuda/workspace.h"
 
 namespace tokendraw::cuda {
@@ -13,6 +14,12 @@ static_assert(sizeof(DrawnRow) == kDrawnBytes, "the workspace holds one for each
 
 bool describes(const DrawOutputs& out) {
   return out.logprobs || out.raw_logprobs || out.entropies || out.ranks || out.kept || out.top_count > 0;
+}
+
+/// Of any row.
+bool may_have_nucleus(const Request& request) {
+  const PerRow<double>& top_p = request.params.top_p;
+  return top_p.device.data || !(top_p.value >= 1.0);
 }
 
 Values<std::uint64_t> unsigned_values(const PerRow<std::int64_t>& per_row) {
@@ -41,31 +48,42 @@ DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* 
   task.sums = in_workspace<double>(context, layout.sums());
   task.kept = in_workspace<double>(context, layout.kept());
   task.chunks = in_workspace<float>(context, layout.chunks());
-  if (describes(outputs)) task.drawn = in_workspace<DrawnRow>(context, layout.drawn());
+  task.describes = describes(outputs);
+  if (task.describes || may_have_nucleus(request)) task.drawn = in_workspace<DrawnRow>(context, layout.drawn());
   return task;
 }
 
-}  // namespace
-
-cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
-  return launch_draw(request, outputs, status, context,
-                     choose_geometry(request.logits.rows, request.logits.vocab, context.device));
-}
-
-cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
-                        const Geometry& geometry) {
+/// Rows are drawn by one geometry, those that top_p leaves open are finished by another.
+cudaError_t launch_steps(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
+                         const Geometry& geometry, const Geometry& of_open) {
   if (!only_edits(request)) return cudaErrorNotSupported;
   if (request.logits.rows == 0) return cudaSuccess;
   const DrawTask task = task_of(request, outputs, status, context, geometry);
   const RowEdits edits = edits_of(request.edits);
   const LaunchShape shape = shape_of(task.rows.rows, geometry, context);
-  const cudaError_t error = with_element(request.logits.dtype, [&](auto element) {
+  const Dtype dtype = request.logits.dtype;
+  cudaError_t error = with_element(dtype, [&](auto element) {
     using Element = decltype(element);
     return edits.any() ? launch(draw_rows<Element, RowEdits>, shape, task, edits)
                        : launch(draw_rows<Element, NoEdits>, shape, task, NoEdits{});
   });
-  if (error != cudaSuccess || !task.drawn) return error;
-  return launch_descriptions(task, request.logits.dtype, edits, outputs, context.stream);
+  if (error == cudaSuccess && may_have_nucleus(request)) error = launch_top_p(task, dtype, edits, of_open, context);
+  if (error != cudaSuccess || !task.describes) return error;
+  return launch_descriptions(task, dtype, edits, outputs, context.stream);
+}
+
+}  // namespace
+
+cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context) {
+  const std::int64_t rows = request.logits.rows, vocab = request.logits.vocab;
+  const std::int64_t open = describes(outputs) ? rows : (rows + kRowsPerOpenRow - 1) / kRowsPerOpenRow;
+  return launch_steps(request, outputs, status, context, choose_geometry(rows, vocab, context.device),
+                      choose_geometry(open, vocab, context.device));
+}
+
+cudaError_t launch_draw(const Request& request, const DrawOutputs& outputs, RowStatus* status, const Context& context,
+                        const Geometry& geometry) {
+  return launch_steps(request, outputs, status, context, geometry, geometry);
 }
 
 }  // namespace tokendraw::cuda

@@ -104,7 +104,7 @@ __device__ __forceinline__ float score_of_line(const Part<4>& part, int lane) {
 static_assert(Place<4>::kThreadsPerLine == kLinesPerGroup && kLinesPerTile == kWarp, "a thread for each line");
 
 __device__ __forceinline__ float weight_of(float score, const WeightConstants& constants) {
-  const auto weight = constants.plain ? weight_parts<true>(score, constants) : weight_parts<false>(score, constants);
+  const auto weight = weight_parts<false>(score, constants);
   return weight.fraction * weight.power;
 }
 
@@ -117,7 +117,7 @@ __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, Edits
   apply_cutoff(part, tile, cutoff);
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
   float totals[1];
-  lane_totals(part, constants, totals);
+  lane_totals<false>(part, constants, totals);
   // Thread t takes lane t's total: lane_of_total() says where it is.
   const int holder = lane_of_warp() / 4 + lane_of_warp() % 4 * Place<4>::kThreadsPerLine;
   const float of_lane = __shfl_sync(kWholeWarp, totals[0], holder);

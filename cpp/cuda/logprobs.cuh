@@ -2,7 +2,7 @@
 // What is reported about a row beside its token: log-probabilities before and after the steps, ranks, the best tokens.
 #pragma once
 
-#include "cuda/draw_rows.cuh"
+#include "cuda/draw_task.cuh"
 
 namespace tokendraw::cuda {
 

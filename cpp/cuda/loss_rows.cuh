@@ -84,8 +84,9 @@ __device__ __forceinline__ double share_of_others(const RowReader<Element, NoEdi
   const std::int64_t own_tile = target.token / kTile;
   const float tile_max = __ldcg(table.maxima + own_tile);
   Part<4> part = row.tile(own_tile);
-  edit_each(part, own_tile, [&](float& score, std::int64_t token) {
-    if (token == target.token) score = -INFINITY;
+  const int own = within_tile(target.token - first_token<4>(own_tile));
+  edit_each(part, [&](float& score, int offset) {
+    if (offset == own) score = -INFINITY;
   });
   const double of_tile = sum_of_tile(part, tile_max, units.scale) * units.factor_of(tile_max);
   const double others = sum_of_tiles_after(of_tile, row.tiles, [&](std::int64_t tile) {
@@ -142,7 +143,7 @@ __device__ __forceinline__ void write_gradient_of_part(const RowReader<Element, 
 
 // logits [rows, vocab] -> losses [rows], gradient [rows, vocab]; one block per row
 template <class Element, class Out>
-__global__ void __launch_bounds__(kThreads) loss_rows(const __grid_constant__ LossTask task) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(const __grid_constant__ LossTask task) {
   TOKENDRAW_SHARED(gradient, GradientUnits);
   TOKENDRAW_SHARED(shared_mass, double);
   const std::int64_t index = blockIdx.x;

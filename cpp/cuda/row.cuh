@@ -88,6 +88,9 @@ struct TileTable {
   float* maxima;  // [tiles]; NaN or +inf where the tile holds one
   double* sums;   // [tiles], in units of the tile
   double* kept;   // [2, tiles], in units of the row: what a cutoff keeps
+
+  /// The same with the other half of `kept`.
+  __device__ TileTable outer(std::int64_t tiles) const { return {maxima, sums, kept + tiles}; }
 };
 
 /// What stands for the largest score of a tile that holds what must not be there.
@@ -100,7 +103,7 @@ __device__ __forceinline__ float faulty_max(unsigned faults, float max) {
 template <bool kSums, class Element, class EditsOfRows>
 __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                           const TileTable& table, const Team& team) {
-  constexpr int kWidth = kWidthOf<Element>;
+  constexpr int kWidth = kWidthOfLook;
   using Where = Place<kWidth>;
   const Where place;
   for (std::int64_t first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
@@ -200,16 +203,21 @@ __device__ __forceinline__ void weigh_all(const TileTable& table, std::int64_t t
   }
 }
 
+/// `total`, and the values of a warp's threads added one after another; 0 of those that have none, which changes
+/// nothing. Values are fetched ahead of the additions: their latency counts, not theirs and a shuffle's.
+__device__ __forceinline__ double sum_of_warp_after(double total, double value) {
+  if (!__any_sync(kWholeWarp, value != 0.0)) return total;
+#pragma unroll 8
+  for (int thread = 0; thread < kWarp; ++thread) total += __shfl_sync(kWholeWarp, value, thread);
+  return total;
+}
+
 /// The sum of values[0 .. count) in the order of their index; none is negative. By one warp, for all of its threads.
 __device__ __forceinline__ double sum_in_order(const double* values, std::int64_t count) {
   double total = 0.0;
   for (std::int64_t first = 0; first < count; first += kWarp) {
     const std::int64_t own = first + lane_of_warp();
-    const double value = own < count ? __ldcg(values + own) : 0.0;
-    // Adding 0 changes nothing.
-    for (unsigned left = __ballot_sync(kWholeWarp, value > 0.0); left != 0; left &= left - 1) {
-      total += __shfl_sync(kWholeWarp, value, __ffs(static_cast<int>(left)) - 1);
-    }
+    total = sum_of_warp_after(total, own < count ? __ldcg(values + own) : 0.0);
   }
   return total;
 }
@@ -227,9 +235,10 @@ __device__ __forceinline__ Candidate first_of_row(const RowReader<Element, Edits
     break;
   }
   Part<4> part = row.tile(tile);
+  const int own = Place<4>().token();
   int first = kTile;
-  edit_each(part, 0, [&](float& score, std::int64_t token) {
-    if (score == max && token < first) first = static_cast<int>(token);
+  edit_each(part, [&](float& score, int offset) {
+    if (score == max && own + offset < first) first = own + offset;
   });
 #pragma unroll
   for (int apart = kWarp / 2; apart > 0; apart /= 2) {

@@ -35,8 +35,7 @@ __device__ __forceinline__ void write_invalid_scores(const ScoreTask& task, std:
 
 /// How many tokens of a part the cutoff keeps, in the whole warp.
 __device__ __forceinline__ int count_in_part(Part<4> part, std::int64_t tile, Cutoff cutoff) {
-  int count = 0;
-  edit_each(part, tile, [&](float& score, std::int64_t token) { count += keeps(cutoff, score, token) ? 1 : 0; });
+  int count = count_kept_of_part(part, tile, cutoff);
 #pragma unroll
   for (int apart = kWarp / 2; apart > 0; apart /= 2) count += __shfl_xor_sync(kWholeWarp, count, apart);
   return count;
@@ -99,7 +98,8 @@ __device__ __forceinline__ void write_greedy_scores(const ScoreTask& task, const
 
 // logits [rows, vocab] -> scores [rows]: the blocks of a row are a cluster, or never meet, or one
 template <class Element>
-__global__ void __launch_bounds__(kThreads) score_rows(const __grid_constant__ ScoreTask task) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    score_rows(const __grid_constant__ ScoreTask task) {
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const NoEdits none;

@@ -28,6 +28,9 @@ struct Part {
 template <class Element>
 inline constexpr int kWidthOf = sizeof(Element) == 2 ? 8 : 4;
 
+/// The lanes of a look at a row, whatever its elements: 64 scores of a half type leave a thread too few registers.
+inline constexpr int kWidthOfLook = 4;
+
 /// Which scores a thread holds.
 template <int kWidth>
 struct Place {
@@ -74,12 +77,23 @@ __device__ __forceinline__ bool is_aligned(const Element* row) {
   return reinterpret_cast<std::uintptr_t>(row) % 16 == 0;
 }
 
+/// The token of a thread's first score; it counts its others from there, which fits an instruction's own bits.
+template <int kWidth>
+__device__ __forceinline__ std::int64_t first_token(std::int64_t tile) {
+  return tile * kTile + Place<kWidth>().token();
+}
+
+/// `distance` from a thread's first token, where none beyond the tile counts.
+__device__ __forceinline__ int within_tile(std::int64_t distance) {
+  return static_cast<int>(distance < -1 ? -1 : distance > kTile ? kTile : distance);
+}
+
 /// The scores of this thread in the tile, -inf past the row. `whole`: all tiles of the warp are inside of the row,
 /// which is aligned.
 template <int kWidth, class Element>
 __device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64_t vocab, std::int64_t tile,
                                                   bool whole) {
-  const std::int64_t first = tile * kTile + Place<kWidth>().token();
+  const std::int64_t first = first_token<kWidth>(tile);
   Part<kWidth> part;
   if (whole) {
     Elements<Element, kWidth> lines[kLinesPerGroup];
@@ -91,12 +105,14 @@ __device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64
       for (int i = 0; i < kWidth; ++i) part.score[line][i] = widen(lines[line].at[i]);
     }
   } else {
+    const int end = within_tile(vocab - first);
+    const Element* const from = row + first;
 #pragma unroll
     for (int line = 0; line < kLinesPerGroup; ++line) {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
-        const std::int64_t token = first + line * kLanes + i;
-        part.score[line][i] = token < vocab ? widen(row[token]) : -INFINITY;
+        const int offset = line * kLanes + i;
+        part.score[line][i] = offset < end ? widen(from[offset]) : -INFINITY;
       }
     }
   }
@@ -132,33 +148,35 @@ __device__ __forceinline__ unsigned faults_of(const Part<kWidth>& part) {
 
 // ---- edits ----
 
-/// edit(score, token) on every score of the thread, `token` within the row.
+/// edit(score, offset) on every score of the thread, whose token is first_token() + offset.
 template <int kWidth, class Edit>
-__device__ __forceinline__ void edit_each(Part<kWidth>& part, std::int64_t tile, Edit edit) {
-  const std::int64_t first = tile * kTile + Place<kWidth>().token();
+__device__ __forceinline__ void edit_each(Part<kWidth>& part, Edit edit) {
 #pragma unroll
   for (int line = 0; line < kLinesPerGroup; ++line) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) edit(part.score[line][i], first + line * kLanes + i);
+    for (int i = 0; i < kWidth; ++i) edit(part.score[line][i], line * kLanes + i);
   }
 }
 
 template <int kWidth>
 __device__ __forceinline__ void apply_bias(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
                                            const RowEdits& edits, std::int64_t row) {
+  const std::int64_t first = first_token<kWidth>(tile);
   if (edits.bias) {
-    const float* bias = edits.bias + row * edits.bias_stride;
-    edit_each(part, tile, [&](float& score, std::int64_t token) {
-      if (token < vocab) score += bias[token];
+    const float* const bias = edits.bias + (row * edits.bias_stride + first);
+    const int end = within_tile(vocab - first);
+    edit_each(part, [&](float& score, int offset) {
+      if (offset < end) score += bias[offset];
     });
   }
+#pragma unroll 1
   for (int i = 0; i < edits.token_bias_count; ++i) {
     const TokenBias biased = edits.token_bias[i];
     if (biased.token / kTile != tile) continue;
-    edit_each(part, tile,
-              [&](float& score, std::int64_t token) { score += token == biased.token ? biased.bias : 0.0f; });
+    const int distance = within_tile(biased.token - first);
+    edit_each(part, [&](float& score, int offset) { score += offset == distance ? biased.bias : 0.0f; });
   }
-  edit_each(part, tile, [&](float& score, std::int64_t) { score = score < FLT_MAX ? score : FLT_MAX; });
+  edit_each(part, [](float& score, int) { score = score < FLT_MAX ? score : FLT_MAX; });
 }
 
 /// A word of the mask is a line of the row.
@@ -185,9 +203,11 @@ __device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t til
                                             const RowEdits& edits, std::int64_t row) {
   if (edits.bias || edits.token_bias_count > 0) apply_bias(part, tile, vocab, edits, row);
   if (edits.allowed) {
-    const std::uint8_t* allowed = edits.allowed + row * edits.allowed_stride;
-    edit_each(part, tile, [&](float& score, std::int64_t token) {
-      if (token < vocab && allowed[token] == 0) score = -INFINITY;
+    const std::int64_t first = first_token<kWidth>(tile);
+    const std::uint8_t* const allowed = edits.allowed + (row * edits.allowed_stride + first);
+    const int end = within_tile(vocab - first);
+    edit_each(part, [&](float& score, int offset) {
+      if (offset < end && allowed[offset] == 0) score = -INFINITY;
     });
   }
   if (edits.allowed_bits) apply_allowed_bits(part, tile, edits, row);
@@ -235,12 +255,39 @@ template <int kWidth>
 __device__ __forceinline__ void apply_edits_to_line(float (&)[kWidth], int, std::int32_t, const NoEdits&,
                                                     std::int64_t) {}
 
+/// A cutoff as a thread needs it for the tokens it holds, by their distance from the first of them.
+template <int kWidth>
+class CutoffOfPart {
+ public:
+  __device__ CutoffOfPart(Cutoff cutoff, std::int64_t tile)
+      : score_(cutoff.score), last_(within_tile(cutoff.token - first_token<kWidth>(tile))) {}
+
+  __device__ __forceinline__ bool keeps(float score, int offset) const {
+    // Without branches, of which there would be one for each token.
+    return (score > score_) | ((score == score_) & (offset <= last_));
+  }
+
+ private:
+  float score_;
+  int last_;
+};
+
 /// What the cutoff does not keep becomes -inf.
 template <int kWidth>
 __device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, std::int64_t tile, Cutoff cutoff) {
-  edit_each(part, tile, [&](float& score, std::int64_t token) {
-    if (!keeps(cutoff, score, token)) score = -INFINITY;
+  const CutoffOfPart<kWidth> of_part(cutoff, tile);
+  edit_each(part, [&](float& score, int offset) {
+    if (!of_part.keeps(score, offset)) score = -INFINITY;
   });
+}
+
+/// How many of the thread's tokens the cutoff keeps.
+template <int kWidth>
+__device__ __forceinline__ int count_kept_of_part(Part<kWidth>& part, std::int64_t tile, Cutoff cutoff) {
+  const CutoffOfPart<kWidth> of_part(cutoff, tile);
+  int count = 0;
+  edit_each(part, [&](float& score, int offset) { count += of_part.keeps(score, offset) ? 1 : 0; });
+  return count;
 }
 
 // ---- maxima ----
@@ -357,13 +404,14 @@ __device__ __forceinline__ double sum_of_totals(const float (&totals)[kTotals<kW
   return sums[0];
 }
 
-/// The lanes' totals of the thread's tile.
-template <int kWidth>
+/// The lanes' totals of the thread's tile. kFast: plain constants are worth code of their own, which leaves out two
+/// operations of each weight; the others are right for them as well.
+template <bool kFast, int kWidth>
 __device__ __forceinline__ void lane_totals(const Part<kWidth>& part, const WeightConstants& constants,
                                             float (&totals)[kTotals<kWidth>]) {
   float sums[kWidth];
   // A warp of two tiles may hold one of each kind.
-  if (__all_sync(kWholeWarp, constants.plain)) {
+  if (kFast && __all_sync(kWholeWarp, constants.plain)) {
     weigh_group<true>(part, constants, sums);
   } else {
     weigh_group<false>(part, constants, sums);
@@ -372,12 +420,12 @@ __device__ __forceinline__ void lane_totals(const Part<kWidth>& part, const Weig
 }
 
 /// What the tile weighs in its own units; 0 for a tile that holds nothing finite.
-template <int kWidth>
+template <bool kFast = true, int kWidth>
 __device__ __forceinline__ double sum_of_tile(const Part<kWidth>& part, float tile_max, const Scale& scale) {
   const bool empty = !(tile_max >= -FLT_MAX && tile_max <= FLT_MAX);
   const WeightConstants constants = weight_constants(reference_of(empty ? 0.0f : tile_max, scale), scale);
   float totals[kTotals<kWidth>];
-  lane_totals(part, constants, totals);
+  lane_totals<kFast>(part, constants, totals);
   const double sum = sum_of_totals<kWidth>(totals);
   return empty ? 0.0 : sum;
 }

@@ -12,11 +12,7 @@ template <class ValueOf>
 __device__ __forceinline__ double sum_of_tiles_after(double total, std::int64_t tiles, ValueOf value_of) {
   for (std::int64_t first = 0; first < tiles; first += kWarp) {
     const std::int64_t own = first + lane_of_warp();
-    const double value = own < tiles ? value_of(own) : 0.0;
-    // Adding 0 changes nothing.
-    for (unsigned left = __ballot_sync(kWholeWarp, value != 0.0); left != 0; left &= left - 1) {
-      total += __shfl_sync(kWholeWarp, value, __ffs(static_cast<int>(left)) - 1);
-    }
+    total = sum_of_warp_after(total, own < tiles ? value_of(own) : 0.0);
   }
   return total;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/block.cuh"
 #include "cuda/row.cuh"
@@ -22,7 +23,8 @@ __host__ __device__ constexpr int count_chunks(std::int64_t vocab) {
 /// One row by chunks. Tokens and chunks fit 32 bits, as a vocabulary does.
 template <class Element, class EditsOfRows>
 struct RowOfChunks {
-  static constexpr int kWidth = kWidthOf<Element>;
+  static constexpr int kWidth = kWidthOfLook;
+  static constexpr int kLinesAtOnce = std::is_same_v<EditsOfRows, NoEdits> ? 4 : 1;
 
   const Element* logits;
   std::int32_t vocab;
@@ -80,6 +82,7 @@ struct RowOfChunks {
 template <class Row>
 struct RestOfRow {
   static constexpr int kWidth = Row::kWidth;
+  static constexpr int kLinesAtOnce = Row::kLinesAtOnce;
 
   const Row& all;
   Cutoff taken;
@@ -100,7 +103,7 @@ struct RestOfRow {
 template <class Element, class EditsOfRows>
 __device__ void scan_chunks(const RowOfChunks<Element, EditsOfRows>& row, float* maxima, unsigned rank,
                             unsigned blocks) {
-  constexpr int kWidth = kWidthOf<Element>;
+  constexpr int kWidth = kWidthOfLook;
   const int step = static_cast<int>(blocks) * kThreads;
   for (int chunk = static_cast<int>(rank) * kThreads + static_cast<int>(threadIdx.x); chunk < row.chunks();
        chunk += step) {
@@ -212,11 +215,10 @@ __device__ __forceinline__ void for_each_chunk(const Row& row, const float* maxi
 template <class Row, class Visit>
 __device__ __forceinline__ void for_each_score_of_chunks(const Row& row, const float* maxima, float floor,
                                                          Visit visit) {
-  constexpr int kLinesAtOnce = 4;  // 16 registers of loads
   for_each_chunk(row, maxima, floor, [&](int chunk) {
 #pragma unroll 1
-    for (int line = 0; line < kLinesPerGroup; line += kLinesAtOnce) {
-      row.template for_each_score<kLinesAtOnce>(chunk, line, visit);
+    for (int line = 0; line < kLinesPerGroup; line += Row::kLinesAtOnce) {
+      row.template for_each_score<Row::kLinesAtOnce>(chunk, line, visit);
     }
   });
 }
@@ -267,17 +269,24 @@ __device__ __forceinline__ KeyBracket bracket_of_scores(const KeyBracket& of_chu
   return {of_chunks.through < k ? kLowestFiniteKey : of_chunks.low, key_of(max), 0, 0};
 }
 
+/// Keeps at least the first k tokens in the bracket and at most `limit`; all finite ones where there are fewer than k.
+template <class Row>
+__device__ __forceinline__ Cutoff cutoff_in(const Row& row, const float* maxima, KeyBracket bracket, std::uint32_t k,
+                                            std::uint32_t limit, TopKSpace& space) {
+  do {
+    bracket = narrowed_by_scores(row, maxima, bracket, k, space);
+  } while (bracket.low < bracket.high && bracket.through > limit);
+  if (bracket.through < k) return kKeepFinite;
+  if (bracket.through <= limit) return {score_of(bracket.low), INT64_MAX};
+  return cutoff_of_ties(row, maxima, score_of(bracket.low), k - bracket.above, space);
+}
+
 /// Keeps the first k tokens of the order, all finite ones where there are fewer; the token is INT64_MAX where none of
 /// its equals is left out. For any k, in up to six looks at what is not below the bound of the chunks.
 template <class Row>
 __device__ Cutoff cutoff_of_top_k(const Row& row, const float* maxima, float max, std::uint32_t k, TopKSpace& space) {
-  KeyBracket bracket = bracket_of_scores(bracket_of_chunks(row, maxima, max, k, space), max, k);
-  do {
-    bracket = narrowed_by_scores(row, maxima, bracket, k, space);
-  } while (bracket.low < bracket.high && bracket.through > k);
-  if (bracket.through < k) return kKeepFinite;
-  if (bracket.through == k) return {score_of(bracket.low), INT64_MAX};
-  return cutoff_of_ties(row, maxima, score_of(bracket.low), k - bracket.above, space);
+  const KeyBracket bracket = bracket_of_scores(bracket_of_chunks(row, maxima, max, k, space), max, k);
+  return cutoff_in(row, maxima, bracket, k, k, space);
 }
 
 // ---- lists ----
@@ -325,14 +334,7 @@ __device__ void list_kept(const Row& row, const float* maxima, Cutoff cutoff, To
 /// Lists at least the first k tokens in the bracket, a beginning of the order of at most kMaxFound.
 template <class Row>
 __device__ void list_in(const Row& row, const float* maxima, KeyBracket bracket, std::uint32_t k, TopKSpace& space) {
-  do {
-    bracket = narrowed_by_scores(row, maxima, bracket, k, space);
-  } while (bracket.low < bracket.high && bracket.through > kMaxFound);
-  Cutoff cutoff{score_of(bracket.low), INT64_MAX};
-  if (bracket.through > kMaxFound) {
-    cutoff = cutoff_of_ties(row, maxima, cutoff.score, k - bracket.above, space);
-  }
-  list_kept(row, maxima, cutoff, space);
+  list_kept(row, maxima, cutoff_in(row, maxima, bracket, k, kMaxFound, space), space);
 }
 
 /// Orders space.list by a bitonic network; a step whose pairs are no more than a warp apart needs no block.
@@ -366,19 +368,34 @@ __device__ inline void sort_list(TopKSpace& space) {
   __syncthreads();
 }
 
-/// Leaves the first k tokens of the order, or all finite ones where there are fewer, in space.list, ordered. Returns
-/// how many. `max` is finite, k in [1, kMaxListed].
+/// Leaves the first k tokens of the order, or all finite ones where there are fewer, in space.list, ordered, and their
+/// number in space.count, which may be more; through the last of them. Of k above kMaxListed the cutoff alone. `max` is
+/// finite, k >= 1.
 template <class Row>
-__device__ int select_top_k(const Row& row, const float* maxima, float max, std::uint32_t k, TopKSpace& space) {
+__device__ __forceinline__ Cutoff list_top_k(const Row& row, const float* maxima, float max, std::uint32_t k,
+                                             TopKSpace& space) {
   const KeyBracket chunks = bracket_of_chunks(row, maxima, max, k, space);
   const KeyBracket scores = bracket_of_scores(chunks, max, k);
-  bool listed = chunks.through <= kMaxFound;
+  const bool lists = k <= kMaxListed;
+  bool listed = lists && chunks.through <= kMaxFound;
   if (listed) {
     list_few(row, maxima, score_of(scores.low), space);
     listed = space.count <= kMaxFound;
   }
-  if (!listed) list_in(row, maxima, scores, k, space);
+  if (!listed) {
+    const Cutoff cutoff = cutoff_in(row, maxima, scores, k, lists ? kMaxFound : k, space);
+    if (!lists) return cutoff;
+    list_kept(row, maxima, cutoff, space);
+  }
   sort_list(space);
+  return through(space.list[min(space.count, k) - 1]);
+}
+
+/// Leaves the first k tokens of the order, or all finite ones where there are fewer, in space.list, ordered. Returns
+/// how many. `max` is finite, k in [1, kMaxListed].
+template <class Row>
+__device__ int select_top_k(const Row& row, const float* maxima, float max, std::uint32_t k, TopKSpace& space) {
+  list_top_k(row, maxima, max, min(k, static_cast<std::uint32_t>(kMaxListed)), space);
   return static_cast<int>(min(space.count, k));
 }
 

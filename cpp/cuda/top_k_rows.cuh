@@ -59,7 +59,8 @@ __device__ std::int64_t write_best(const Row& row, const float* maxima, float ma
 
 // logits [rows, vocab] -> values, tokens [rows, k]: the blocks of a row never meet, the last one finishes it
 template <class Element>
-__global__ void __launch_bounds__(kThreads) top_k_of_rows(const __grid_constant__ TopKTask task) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    top_k_of_rows(const __grid_constant__ TopKTask task) {
   TOKENDRAW_SHARED(space, TopKSpace);
   const std::int64_t index = blockIdx.x / task.blocks;
   const NoEdits none;

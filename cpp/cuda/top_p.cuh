@@ -37,8 +37,6 @@ struct NucleusScratch {
   unsigned found_count;
   int guess;
   double masses_of[2];
-  double target;
-  Candidate token;
 };
 
 /// Divides a bracket into buckets that follow each other in the order. By scores, evenly or by the floats themselves;
@@ -168,35 +166,43 @@ class Nucleus {
     team_.sync();  // the last sums have been read
     if (threadIdx.x == 0) scratch_.found_count = 0;
     __syncthreads();
-    const bool is_one = probe.inner.score == probe.outer.score && probe.inner.token == probe.outer.token;
-    double* inner_sums = table_.kept;
-    double* outer_sums = table_.kept + row_.tiles;
     for_each_tile_from(
         probe.outer.score, table_, row_.tiles, team_,
         [&](std::int64_t tile, float max) {
           Part<4> part = row_.tile(tile);
           if (list) list_between(part, tile, probe);
-          apply_cutoff(part, tile, probe.outer);
-          const double outer = sum_of_tile(part, max, units_.scale);
-          double inner = is_one ? outer : 0.0;
-          if (!is_one && max >= probe.inner.score) {
-            apply_cutoff(part, tile, probe.inner);
-            inner = sum_of_tile(part, max, units_.scale);
+      // The outer one first, as the inner one keeps less.
+#pragma unroll 1
+          for (int end = 1; end >= 0; --end) {
+            apply_cutoff(part, tile, end == 1 ? probe.outer : probe.inner);
+            const double sum = units_.scaled(sum_of_tile<false>(part, max, units_.scale), max);
+            if (lane_of_warp() == 0) __stcg(table_.kept + end * row_.tiles + tile, sum);
           }
-          if (lane_of_warp() != 0) return;
-          __stcg(inner_sums + tile, units_.scaled(inner, max));
-          __stcg(outer_sums + tile, units_.scaled(outer, max));
         },
         [&](std::int64_t tile) {
-          __stcg(inner_sums + tile, 0.0);
-          __stcg(outer_sums + tile, 0.0);
+          __stcg(table_.kept + tile, 0.0);
+          __stcg(table_.kept + row_.tiles + tile, 0.0);
         });
     team_.sync();
     if (warp_of_block() < 2) {
-      const double mass = sum_in_order(warp_of_block() == 0 ? inner_sums : outer_sums, row_.tiles);
+      const double mass = sum_in_order(table_.kept + warp_of_block() * row_.tiles, row_.tiles);
       if (lane_of_warp() == 0) scratch_.masses_of[warp_of_block()] = mass;
     }
     __syncthreads();
+  }
+
+  /// What the cutoff keeps; leaves the sums of the tiles after table.kept.
+  __device__ __forceinline__ double mass_of(Cutoff cutoff) {
+    team_.sync();  // the last sums have been read
+    const TileTable table = table_.outer(row_.tiles);
+    weigh(row_, units_, table, team_, cutoff);
+    team_.sync();
+    if (warp_of_block() == 0) {
+      const double mass = sum_in_order(table.kept, row_.tiles);
+      if (lane_of_warp() == 0) scratch_.masses_of[0] = mass;
+    }
+    __syncthreads();
+    return scratch_.masses_of[0];
   }
 
   /// Where the nucleus of the target ends inside the bracket; leaves what it weighs after table.kept.
@@ -237,12 +243,6 @@ class Nucleus {
     return bracket.outer;
   }
 
-  /// The same where `outer` may weigh less than the target: then it is the nucleus.
-  __device__ __forceinline__ Cutoff find_in(const Ends& ends, double inner_mass, double target, float floor) {
-    weigh_both({ends.outer, ends.outer}, false);
-    return scratch_.masses_of[1] < target ? ends.outer : find(ends, inner_mass, target, floor);
-  }
-
  private:
   __device__ static double largest_weight(const RowUnits& units, float max) {
     return exp2_double(exponent_between({max, 0}, units.reference, units.scale));
@@ -251,10 +251,12 @@ class Nucleus {
   __device__ Cutoff before_listed(int i) const { return up_to(candidate_of(scratch_.listed[i])); }
 
   __device__ __forceinline__ void list_between(Part<4>& part, std::int64_t tile, const Ends& ends) {
-    edit_each(part, tile, [&](float& score, std::int64_t token) {
-      if (!keeps(ends.outer, score, token) || keeps(ends.inner, score, token)) return;
+    const CutoffOfPart<4> inner(ends.inner, tile), outer(ends.outer, tile);
+    const auto first = static_cast<std::int32_t>(first_token<4>(tile));
+    edit_each(part, [&](float& score, int offset) {
+      if (!outer.keeps(score, offset) || inner.keeps(score, offset)) return;
       const unsigned slot = atomicAdd(&scratch_.found_count, 1u);
-      if (slot < kMaxBetween) scratch_.found[slot] = key_of({score, static_cast<std::int32_t>(token)});
+      if (slot < kMaxBetween) scratch_.found[slot] = key_of({score, first + offset});
     });
   }
 
@@ -275,9 +277,11 @@ class Nucleus {
         bracket.outer.score, table_, row_.tiles, team_,
         [&](std::int64_t tile, float) {
           Part<4> part = row_.tile(tile);
-          edit_each(part, tile, [&](float& score, std::int64_t token) {
-            if (!keeps(bracket.outer, score, token) || keeps(bracket.inner, score, token)) return;
-            const int bucket = ruler.bucket_of(score, token);
+          const CutoffOfPart<4> inner(bracket.inner, tile), outer(bracket.outer, tile);
+          const std::int64_t first = first_token<4>(tile);
+          edit_each(part, [&](float& score, int offset) {
+            if (!outer.keeps(score, offset) || inner.keeps(score, offset)) return;
+            const int bucket = ruler.bucket_of(score, first + offset);
             const float share = ratio_of(score, ruler.score_at(bucket)) * kUnit;
             atomicAdd(&scratch_.buckets.shares[bucket], static_cast<unsigned>(share));
           });

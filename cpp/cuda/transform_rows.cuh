@@ -196,8 +196,7 @@ struct Filter {
         cutoff.score, table, row.tiles, team,
         [&](std::int64_t tile, float) {
           Part<4> part = row.tile(tile);
-          edit_each(part, tile,
-                    [&](float& score, std::int64_t token) { count += keeps(cutoff, score, token) ? 1u : 0u; });
+          count += static_cast<std::uint32_t>(count_kept_of_part(part, tile, cutoff));
         },
         [](std::int64_t) {});
     return merged_in_block(count, [](std::uint32_t a, std::uint32_t b) { return a + b; });
@@ -292,7 +291,7 @@ __device__ __forceinline__ void write_kept(Transform transform, const RowReader<
 
 // logits [rows, vocab] -> out [rows, vocab]; one block per row
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     transform_rows(const __grid_constant__ TransformTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, FilterSpace);
   TOKENDRAW_SHARED(shared, KeptTokens);
@@ -317,7 +316,7 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   const RowUnits units{params.scale, reference_of(max, params.scale)};
-  float* const chunks = task.chunks + index * count_chunks<kWidthOf<Element>>(row.vocab);
+  float* const chunks = task.chunks + index * count_chunks<kWidthOfLook>(row.vocab);
   const Filter<Element, EditsOfRows> filter{row, params, units, table, max, chunks, space, shared};
   write_kept(task.transform, row, params, units, table, max, filter.find(), out);
 }

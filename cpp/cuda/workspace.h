@@ -15,8 +15,8 @@ inline std::int64_t count_tiles(std::int64_t vocab) { return (vocab + kTile - 1)
 /// Parts of a tile whose largest scores are kept, at most.
 inline constexpr std::size_t kMaxChunks = 32;
 
-/// What a draw leaves of a row for its description.
-inline constexpr std::size_t kDrawnBytes = 56;
+/// What a draw leaves of a row for top_p and for its description.
+inline constexpr std::size_t kDrawnBytes = 72;
 
 /// Counters come first, whatever the launch, and are zero between launches; nothing else outlives one.
 class WorkspaceLayout {

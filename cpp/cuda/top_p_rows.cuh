@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel of what top_p has to add to draws: where a token was drawn that it does not keep, or where its nucleus is
+// to be described.
+#pragma once
+
+#include "cuda/draw.cuh"
+#include "cuda/draw_task.cuh"
+#include "cuda/top_p.cuh"
+
+namespace tokendraw::cuda {
+
+// rows of a draw -> tokens [rows] of those that are open: the blocks of a row are a cluster, or one
+template <class Element, class EditsOfRows>
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    top_p_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
+  TOKENDRAW_SHARED(params, RowParams);
+  TOKENDRAW_SHARED(scratch, NucleusScratch);
+  TOKENDRAW_SHARED(drawn, DrawnRow);
+  const unsigned blocks = task.geometry.blocks;
+  const std::int64_t index = blockIdx.x / blocks;
+  const Team team{blockIdx.x % blocks, blocks};
+  if (threadIdx.x == 0) drawn = task.drawn[index];
+  __syncthreads();
+  if (drawn.status != RowStatus::kValid || !drawn.is_nucleus) return;
+  if (!drawn.is_open && !task.describes) return;
+  if (warp_of_block() == 0) read_params(task, index, &params);
+  team.sync();  // all have read what one will write
+
+  const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
+  const TileTable table = task.table_of(index, row.tiles);
+  const RowUnits units{params.scale, reference_of(drawn.max, params.scale)};
+  const Cutoff of_min_p = cutoff_of_min_p(params, drawn.max);
+  Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, drawn.max, scratch);
+
+  Ends bracket{kKeepNothing, kept_before(drawn, of_min_p)};
+  double inner_mass = 0.0;
+  bool searches = !(drawn.mass < drawn.target);
+  if (!drawn.is_open) {
+    bracket = {bracket.outer, tighter(drawn.cutoff, of_min_p)};
+    inner_mass = drawn.mass;
+    searches = !(nucleus.mass_of(bracket.outer) < drawn.target);
+  }
+  Cutoff cutoff = bracket.outer;
+  if (searches) {
+    const float floor = floor_of_nucleus(units, drawn.max, row.vocab, params.top_p_share);
+    cutoff = nucleus.find(bracket, inner_mass, drawn.target, floor);
+  }
+  if (team.rank != 0 || warp_of_block() != 0) return;
+  Candidate token = drawn.token;
+  if (drawn.is_open) {
+    token = draw_within(row, units, table, table.outer(row.tiles).kept, cutoff, Levels(params.source, 1));
+  }
+  if (lane_of_warp() != 0) return;
+  drawn.token = token;
+  drawn.cutoff = cutoff;
+  write_drawn(task, index, drawn);
+}
+
+}  // namespace tokendraw::cuda
