@@ -191,7 +191,8 @@ struct Written {
 
 void write_at_home(const Home& home, std::initializer_list<Written> all) {
   if (!home.cuda) {
-    for (const Written& one : all) std::copy_n(static_cast<const char*>(one.from), one.bytes, static_cast<char*>(one.to));
+    for (const Written& one : all)
+      std::copy_n(static_cast<const char*>(one.from), one.bytes, static_cast<char*>(one.to));
     return;
   }
   cuda::Module& module = cuda_module(home.device);
@@ -233,9 +234,8 @@ Found found_of(const Beams& beams, const std::vector<Continuation>& found) {
 /// Ranks what was found by what the caller's scorer makes of it.
 void score_anew(py::handle scorer, const Beams& beams, std::vector<Continuation>& found) {
   const Found all = found_of(beams, found);
-  const py::object given =
-      scorer(copied(Dtype::kInt64, all.rows), copied(Dtype::kInt32, all.tokens),
-             copied(Dtype::kFloat64, all.scores), copied(Dtype::kFloat64, all.logprobs));
+  const py::object given = scorer(copied(Dtype::kInt64, all.rows), copied(Dtype::kInt32, all.tokens),
+                                  copied(Dtype::kFloat64, all.scores), copied(Dtype::kFloat64, all.logprobs));
   const auto scores = given.cast<std::vector<double>>();
   if (scores.size() != all.scores.size()) {
     value_error("scorer must return one score per candidate (" + std::to_string(all.scores.size()) + "), got " +

@@ -110,8 +110,7 @@ struct ContinuationCall {
   }
 
  private:
-  void write_group(const BeamGroup& group, const std::vector<Continuation>& found,
-                   const RowStatus* status) const {
+  void write_group(const BeamGroup& group, const std::vector<Continuation>& found, const RowStatus* status) const {
     const bool valid = is_valid(group, status);
     for (std::int64_t slot = group.first_slot; slot < group.first_slot + group.slots; ++slot) {
       const Continuation& c = found[static_cast<std::size_t>(slot)];

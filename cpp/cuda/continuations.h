@@ -12,7 +12,8 @@
 
 namespace tokendraw::cuda {
 
-/// Whether group i is the first one, i times its rows, beams and slots further on: a kernel needs no list of such groups.
+/// Whether group i is the first one, i times its rows, beams and slots further on: a kernel needs no list of such
+/// groups.
 bool are_alike(const Beams& beams);
 
 /// What lies where in the workspace, after what a launch on as many rows as there are beams has there.
@@ -38,11 +39,11 @@ class ContinuationsLayout {
 };
 
 /// Enqueues the best continuations of every group, as Backend::top_continuations says: scores in the memory of the
-/// device, without noise, of what temperature, bias and mask leave of the rows. A beam with a score that is NaN or +inf,
-/// or an illegal temperature, is invalid. A beam's row is read once and chunks of it a second time for up to 1024 slots;
-/// for every further thousand, a few times more. Then each of the beams * min(slots, vocab) candidates counts, list by
-/// list, those before it, up to its group's slots. The workspace holds ContinuationsLayout::bytes(), and there the
-/// groups that are not alike, in ascending order. cudaErrorNotSupported for noise, a history, or rows at more than
+/// device, without noise, of what temperature, bias and mask leave of the rows. A beam with a score that is NaN or
+/// +inf, or an illegal temperature, is invalid. A beam's row is read once and chunks of it a second time for up to 1024
+/// slots; for every further thousand, a few times more. Then each of the beams * min(slots, vocab) candidates counts,
+/// list by list, those before it, up to its group's slots. The workspace holds ContinuationsLayout::bytes(), and there
+/// the groups that are not alike, in ascending order. cudaErrorNotSupported for noise, a history, or rows at more than
 /// kMaxLeading strides.
 cudaError_t launch_top_continuations(const Request& request, const Beams& beams, Continuation* found, RowStatus* status,
                                      const Context& context);

@@ -168,7 +168,8 @@ __global__ void __launch_bounds__(kThreads) loss_rows(const __grid_constant__ Lo
   const bool legal = temperature > 0.0 && is_finite(temperature) && token >= 0 && token < row.vocab;
   if (!legal) return finish(NAN, NAN, RowStatus::kIllegal);
 
-  const Target target{token, widen(row.logits[token]), task.smoothing, task.gradient_scale.at(index) * task.weight_of_rows()};
+  const Target target{token, widen(row.logits[token]), task.smoothing,
+                      task.gradient_scale.at(index) * task.weight_of_rows()};
   const Scale scale = make_scale(temperature);
   const Team team{0, 1};
   summarize<true>(row, scale, table, team);

@@ -28,8 +28,7 @@ __device__ __forceinline__ float rounded_loss(double loss) {
 static __global__ void __launch_bounds__(kThreads)
     count_targets(const __grid_constant__ Values<std::int64_t> tokens, std::int64_t ignore_index, std::int64_t rows,
                   double* counted) {
-  const double count =
-      sum_of_rows(rows, [&](std::int64_t row) { return tokens.at(row) == ignore_index ? 0.0 : 1.0; });
+  const double count = sum_of_rows(rows, [&](std::int64_t row) { return tokens.at(row) == ignore_index ? 0.0 : 1.0; });
   if (threadIdx.x == 0) *counted = count;
 }
 
@@ -41,8 +40,7 @@ static __global__ void __launch_bounds__(kThreads)
 }
 
 // losses [rows] -> out [rows], a thread per row
-static __global__ void __launch_bounds__(kThreads)
-    round_losses(const double* losses, std::int64_t rows, float* out) {
+static __global__ void __launch_bounds__(kThreads) round_losses(const double* losses, std::int64_t rows, float* out) {
   const std::int64_t row = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row < rows) out[row] = rounded_loss(losses[row]);
 }

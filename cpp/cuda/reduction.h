@@ -12,8 +12,8 @@ namespace tokendraw::cuda {
 /// Enqueues counted [1]: how many of `rows` targets are not to be ignored.
 cudaError_t launch_count_targets(const Targets& targets, std::int64_t rows, double* counted, const Context& context);
 
-/// Enqueues out: [rows] of them, or [1] for their sum, which for a mean is divided by targets.mean_of. All in the memory
-/// of the device. Additions are in float64 and always in the same order.
+/// Enqueues out: [rows] of them, or [1] for their sum, which for a mean is divided by targets.mean_of. All in the
+/// memory of the device. Additions are in float64 and always in the same order.
 cudaError_t launch_reduction(Reduction reduction, const Targets& targets, const double* losses, std::int64_t rows,
                              float* out, const Context& context);
 

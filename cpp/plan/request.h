@@ -167,8 +167,8 @@ struct ScoreOutputs {
 struct Targets {
   PerRow<std::int64_t> tokens;  // in the vocabulary, or ignore_index: such a row is not read
   std::int64_t ignore_index = -100;
-  double label_smoothing = 0.0;  // the share of the target that all tokens have alike
-  double weight = 1.0;           // of a row's loss in what is differentiated: less than 1 in a mean
+  double label_smoothing = 0.0;     // the share of the target that all tokens have alike
+  double weight = 1.0;              // of a row's loss in what is differentiated: less than 1 in a mean
   const double* mean_of = nullptr;  // instead, in the memory of a device: as many rows as a mean is taken of
   PerRow<double> gradient_scale{1.0};
 };
