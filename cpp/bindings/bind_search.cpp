@@ -66,7 +66,7 @@ BeamScores parse_scores(py::handle value, const ParsedRequest& parsed) {
   }
   if (!view.cuda) {
     scores.values = read_scores(view, parsed.rows());
-  } else if (is_row_major(view)) {
+  } else if (is_row_major(view) || parsed.rows() == 0) {
     scores.device = {view.data, view.dtype};
   } else {
     value_error("scores must be contiguous on a CUDA device, got other strides");
