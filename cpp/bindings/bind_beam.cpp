@@ -8,6 +8,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/device.h"
 #include "bindings/gil.h"
 #include "bindings/penalties.h"
 #include "bindings/values.h"
@@ -144,10 +145,66 @@ std::vector<RowStatus> status_of_rows(const Beams& beams, const std::vector<RowS
 }
 
 template <class T>
-py::object copied(const Home& home, Dtype dtype, const std::vector<T>& values) {
-  Result result(home, dtype, {static_cast<std::int64_t>(values.size())});
+py::object copied(Dtype dtype, const std::vector<T>& values) {
+  Result result(Home{}, dtype, {static_cast<std::int64_t>(values.size())});
   std::copy(values.begin(), values.end(), static_cast<T*>(result.data()));
   return result.finish();
+}
+
+/// What a step asks of the logits.
+struct Answer {
+  std::vector<Continuation> found;
+  std::vector<RowStatus> of_beams;
+};
+
+/// The few continuations are read back: the search goes on here.
+void ask_device(ParsedRequest& parsed, Beams beams, Answer& answer) {
+  check_beams_on_device(parsed.request, beams);
+  cuda::Module& module = cuda_module(parsed.home.device);
+  const std::shared_ptr<cuda::Memory> memory = memory_in_use();
+  const ReleasedGil released;
+  DeviceCall call(parsed, module, memory.get());
+  if (call->is_captured()) {
+    throw std::runtime_error("BeamSearch.step must not be called while a graph is captured: it waits for the device");
+  }
+  const std::size_t bytes = answer.found.size() * sizeof(Continuation);
+  auto* found = static_cast<Continuation*>(call->scratch(bytes));
+  auto* status = static_cast<RowStatus*>(call->scratch(answer.of_beams.size()));
+  beams.device_scores = {call->copied(beams.scores, answer.of_beams.size() * sizeof(double), "scores"),
+                         Dtype::kFloat64};
+  call->backend(false).top_continuations(parsed.request, beams, found, status);
+  call->read_back(answer.found.data(), found, bytes);
+  call->read_back(answer.of_beams.data(), status, answer.of_beams.size());
+}
+
+void ask_host(const ParsedRequest& parsed, const Beams& beams, Answer& answer) {
+  const ReleasedGil released;
+  cpu::backend().top_continuations(parsed.request, beams, answer.found.data(), answer.of_beams.data());
+}
+
+/// What is written to an array at home.
+struct Written {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
+void write_at_home(const Home& home, std::initializer_list<Written> all) {
+  if (!home.cuda) {
+    for (const Written& one : all)
+      std::copy_n(static_cast<const char*>(one.from), one.bytes, static_cast<char*>(one.to));
+    return;
+  }
+  cuda::Module& module = cuda_module(home.device);
+  const std::shared_ptr<cuda::Memory> memory = memory_in_use();
+  const ReleasedGil released;
+  const std::unique_ptr<cuda::Call> call = module.call(home.device, home.stream, memory.get());
+  for (const Written& one : all) call->write(one.to, one.from, one.bytes);
+}
+
+template <class T>
+Written written(Result& result, const std::vector<T>& values) {
+  return {result.data(), values.data(), values.size() * sizeof(T)};
 }
 
 /// The continuations that were found, with the rows they go on from.
@@ -177,9 +234,8 @@ Found found_of(const Beams& beams, const std::vector<Continuation>& found) {
 /// Ranks what was found by what the caller's scorer makes of it.
 void score_anew(py::handle scorer, const Beams& beams, std::vector<Continuation>& found) {
   const Found all = found_of(beams, found);
-  const py::object given =
-      scorer(copied(Home{}, Dtype::kInt64, all.rows), copied(Home{}, Dtype::kInt32, all.tokens),
-             copied(Home{}, Dtype::kFloat64, all.scores), copied(Home{}, Dtype::kFloat64, all.logprobs));
+  const py::object given = scorer(copied(Dtype::kInt64, all.rows), copied(Dtype::kInt32, all.tokens),
+                                  copied(Dtype::kFloat64, all.scores), copied(Dtype::kFloat64, all.logprobs));
   const auto scores = given.cast<std::vector<double>>();
   if (scores.size() != all.scores.size()) {
     value_error("scorer must return one score per candidate (" + std::to_string(all.scores.size()) + "), got " +
@@ -196,6 +252,24 @@ void score_anew(py::handle scorer, const Beams& beams, std::vector<Continuation>
   }
 }
 
+/// What the model reads next, and which rows had continuations: at home.
+py::object step_of(const BeamSearch& search, const ParsedRequest& parsed, const std::vector<RowStatus>& status) {
+  const auto array = [&](Dtype dtype, std::size_t size) {
+    return Result(parsed.home, dtype, {static_cast<std::int64_t>(size)});
+  };
+  std::vector<std::uint8_t> is_valid(status.size());
+  std::transform(status.begin(), status.end(), is_valid.begin(),
+                 [](RowStatus row) { return row == RowStatus::kValid ? 1 : 0; });
+  Result tokens = array(Dtype::kInt32, search.tokens().size());
+  Result parents = array(Dtype::kInt64, search.parents().size());
+  Result valid = array(Dtype::kBool, is_valid.size());
+  write_at_home(parsed.home,
+                {written(tokens, search.tokens()), written(parents, search.parents()), written(valid, is_valid)});
+  const py::object next = tokens.finish();
+  raise_invalid(parsed, status, next);
+  return py::make_tuple(next, parents.finish(), valid.finish());
+}
+
 const Signature kBeamStep{"beam_step", {kKeySearch, kKeyLogits}, kFilterKeywords | kCallKeywords | set_of(kKeyScorer)};
 
 PyObject* beam_step(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
@@ -205,28 +279,21 @@ PyObject* beam_step(PyObject* self, PyObject* const* values, Py_ssize_t count, P
     BeamSearch& search = shared.search;
     ParsedRequest parsed;
     parse_request(arguments, true, parsed);
-    if (parsed.home.cuda) refuse_on_device("BeamSearch.step");
     check_logits(parsed, search);
-    fill_randomness(search, parsed);
+    if (!parsed.home.cuda) fill_randomness(search, parsed);
     fill_history(search, parsed);
-    const std::int64_t rows = search.rows();
     const Beams beams = search.ask();
-    std::vector<Continuation> found(static_cast<std::size_t>(search.slots()));
-    std::vector<RowStatus> of_beams(static_cast<std::size_t>(search.beams()));
-    {
-      const ReleasedGil released;
-      cpu::backend().top_continuations(parsed.request, beams, found.data(), of_beams.data());
+    Answer answer{std::vector<Continuation>(static_cast<std::size_t>(search.slots())),
+                  std::vector<RowStatus>(static_cast<std::size_t>(search.beams()))};
+    if (parsed.home.cuda) {
+      ask_device(parsed, beams, answer);
+    } else {
+      ask_host(parsed, beams, answer);
     }
-    const std::vector<RowStatus> status = status_of_rows(beams, of_beams, rows);
-    if (arguments.has(kKeyScorer)) score_anew(arguments[kKeyScorer], beams, found);
-    search.advance(found.data());
-    const py::object tokens = copied(parsed.home, Dtype::kInt32, search.tokens());
-    const py::object parents = copied(parsed.home, Dtype::kInt64, search.parents());
-    raise_invalid(parsed, status, tokens);
-    Result valid(parsed.home, Dtype::kBool, {rows});
-    std::transform(status.begin(), status.end(), static_cast<bool*>(valid.data()),
-                   [](RowStatus row) { return row == RowStatus::kValid; });
-    return py::object(py::make_tuple(tokens, parents, valid.finish()));
+    const std::vector<RowStatus> status = status_of_rows(beams, answer.of_beams, search.rows());
+    if (arguments.has(kKeyScorer)) score_anew(arguments[kKeyScorer], beams, answer.found);
+    search.advance(answer.found.data());
+    return step_of(search, parsed, status);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
+#include "bindings/device.h"
 #include "bindings/gil.h"
 #include "bindings/penalties.h"
 #include "bindings/sink.h"
@@ -19,8 +20,6 @@ namespace tokendraw::bindings {
 namespace {
 
 using Shape = std::vector<std::int64_t>;
-
-enum class Reduction : std::uint8_t { kMean, kSum, kNone };
 
 /// Where the gradient goes: the caller's memory, a new array, or nowhere.
 class Gradient {
@@ -78,7 +77,7 @@ class Gradient {
 Targets parse_targets(const Arguments& arguments, ParsedRequest& parsed) {
   if (!arguments.has(kKeyTokens)) type_error("tokens must be an integer, or an array with one per row, got None");
   Targets targets;
-  parse_per_row(arguments[kKeyTokens], "tokens", parsed.rows(), targets.tokens, parsed.integers);
+  parse_per_row(arguments[kKeyTokens], "tokens", parsed, targets.tokens);
   if (arguments.has(kKeyIgnoreIndex)) {
     if (!PyIndex_Check(arguments[kKeyIgnoreIndex].ptr())) {
       type_error("ignore_index must be an integer, got " + type_name(arguments[kKeyIgnoreIndex]));
@@ -91,7 +90,7 @@ Targets parse_targets(const Arguments& arguments, ParsedRequest& parsed) {
     }
     targets.label_smoothing = parse_real(arguments[kKeyLabelSmoothing]);
   }
-  parse_per_row(arguments[kKeyScale], "scale", parsed.rows(), targets.gradient_scale, parsed.reals);
+  parse_per_row(arguments[kKeyScale], "scale", parsed, targets.gradient_scale);
   check_targets(targets, parsed.rows(), parsed.vocab());
   return targets;
 }
@@ -112,17 +111,42 @@ float total_of(const std::vector<double>& losses, double count) {
   return rounded_loss(total / count);
 }
 
-py::object reduced(Reduction reduction, const std::vector<double>& losses, std::int64_t counted,
-                   const ParsedRequest& parsed) {
-  Result result(parsed.home, Dtype::kFloat32, reduction == Reduction::kNone ? parsed.leading_shape : Shape{});
-  auto* out = static_cast<float*>(result.data());
+void reduce(Reduction reduction, const std::vector<double>& losses, std::int64_t counted, float* out) {
   switch (reduction) {
     case Reduction::kNone: std::transform(losses.begin(), losses.end(), out, rounded_loss); break;
     case Reduction::kSum: *out = total_of(losses, 1.0); break;
     case Reduction::kMean: *out = total_of(losses, static_cast<double>(counted)); break;
   }
-  return result.finish();
 }
+
+/// A request that is checked, with where its results go.
+struct LossCall {
+  const Request& request;
+  Targets targets;
+  Reduction reduction;
+  OutputRows gradient;
+  float* out;  // [rows] or [1]
+
+  void run_on_host(Backend& backend, RowStatus* status) {
+    const std::int64_t rows = request.logits.rows;
+    const std::int64_t counted = count_rows(targets, rows);
+    if (reduction == Reduction::kMean) targets.weight = 1.0 / static_cast<double>(std::max<std::int64_t>(counted, 1));
+    std::vector<double> losses(static_cast<std::size_t>(rows));
+    backend.cross_entropy(request, targets, {losses.data(), gradient}, status);
+    reduce(reduction, losses, counted, out);
+  }
+
+  /// Nobody here knows how many targets are to be ignored.
+  void run_on_device(Backend& backend, RowStatus* status, DeviceCall& call) {
+    const std::int64_t rows = request.logits.rows;
+    call.move(targets.tokens, "tokens");
+    call.move(targets.gradient_scale, "scale");
+    if (reduction == Reduction::kMean) targets.mean_of = call->count_targets(targets, rows);
+    auto* losses = static_cast<double*>(call->scratch(static_cast<std::size_t>(rows) * sizeof(double)));
+    backend.cross_entropy(request, targets, {losses, gradient}, status);
+    call->reduce(reduction, targets, losses, rows, out);
+  }
+};
 
 const Signature kCrossEntropy{"cross_entropy",
                               {kKeyLogits, kKeyTokens, kKeyReduction, kKeyIgnoreIndex},
@@ -134,22 +158,18 @@ PyObject* cross_entropy(PyObject* self, PyObject* const* values, Py_ssize_t coun
   return fast_call(self, values, count, keywords, kCrossEntropy, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
-    if (parsed.home.cuda) refuse_on_device("cross_entropy");
     check_positive_temperature(parsed.request.params);
     const auto reduction =
         static_cast<Reduction>(parse_choice(arguments[kKeyReduction], "reduction", {"mean", "sum", "none"}));
-    Targets targets = parse_targets(arguments, parsed);
-    const std::int64_t counted = count_rows(targets, parsed.rows());
-    if (reduction == Reduction::kMean) targets.weight = 1.0 / static_cast<double>(std::max<std::int64_t>(counted, 1));
+    const Targets targets = parse_targets(arguments, parsed);
     Gradient gradient(arguments, parsed);
-    std::vector<double> losses(static_cast<std::size_t>(parsed.rows()));
-    std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
-    {
-      const ReleasedGil released;
-      cpu::backend().cross_entropy(parsed.request, targets, {losses.data(), gradient.rows}, status.data());
-    }
+    Result loss(parsed.home, Dtype::kFloat32, reduction == Reduction::kNone ? parsed.leading_shape : Shape{});
+    LossCall losses{parsed.request, targets, reduction, gradient.rows, static_cast<float*>(loss.data())};
+    const auto status = run_rows(parsed, nullptr, [&](Backend& backend, RowStatus* rows, DeviceCall* call) {
+      call ? losses.run_on_device(backend, rows, *call) : losses.run_on_host(backend, rows);
+    });
     raise_invalid(parsed, status, py::none());
-    return gradient.beside(reduced(reduction, losses, counted, parsed));
+    return gradient.beside(loss.finish());
   });
 }
 

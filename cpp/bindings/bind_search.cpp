@@ -5,13 +5,11 @@
 
 #include "bindings/bind.h"
 #include "bindings/calls.h"
-#include "bindings/gil.h"
+#include "bindings/device.h"
 #include "bindings/sink.h"
 #include "bindings/values.h"
 #include "core/arithmetic.h"
-#include "cpu/backend.h"
 #include "plan/plan.h"
-#include "plan/unsupported.h"
 
 namespace tokendraw::bindings {
 namespace {
@@ -32,20 +30,14 @@ std::vector<BeamGroup> parse_prompts(ParsedRequest& parsed, std::int64_t k) {
   return groups;
 }
 
-std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) {
-  if (!value) type_error("scores must be an array of float32 or float64, got None");
-  const ArrayView view = view_array(value, "scores");
-  if (view.dtype != Dtype::kFloat32 && view.dtype != Dtype::kFloat64) {
-    type_error("scores must be an array of float32 or float64, got another dtype");
-  }
-  check_home(view, parsed.home, "scores");
-  const Shape& expected = parsed.request.logits.leading_shape;
-  const Shape shape(view.shape, view.shape + view.ndim);
-  const std::int64_t count = parsed.rows();
-  if (shape != expected && shape != Shape{count}) {
-    value_error("scores must have the shape of logits without the vocab, " + repr_of(py::cast(expected)) + ", got " +
-                repr_of(py::cast(shape)));
-  }
+/// The score of every beam: read here, or on the device by its kernels, unchecked.
+struct BeamScores {
+  std::vector<double> values;
+  DeviceValues device;
+  ArrayView view;  // keeps what is on the device
+};
+
+std::vector<double> read_scores(const ArrayView& view, std::int64_t count) {
   std::vector<double> scores(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t offset = offset_of(view, i);
@@ -57,48 +49,104 @@ std::vector<double> parse_scores(py::handle value, const ParsedRequest& parsed) 
   return scores;
 }
 
+BeamScores parse_scores(py::handle value, const ParsedRequest& parsed) {
+  if (!value) type_error("scores must be an array of float32 or float64, got None");
+  BeamScores scores;
+  ArrayView& view = scores.view;
+  view = view_array(value, "scores");
+  if (view.dtype != Dtype::kFloat32 && view.dtype != Dtype::kFloat64) {
+    type_error("scores must be an array of float32 or float64, got another dtype");
+  }
+  if (view.cuda || !parsed.home.cuda) check_home(view, parsed.home, "scores");
+  const Shape& expected = parsed.request.logits.leading_shape;
+  const Shape shape(view.shape, view.shape + view.ndim);
+  if (shape != expected && shape != Shape{parsed.rows()}) {
+    value_error("scores must have the shape of logits without the vocab, " + repr_of(py::cast(expected)) + ", got " +
+                repr_of(py::cast(shape)));
+  }
+  if (!view.cuda) {
+    scores.values = read_scores(view, parsed.rows());
+  } else if (is_row_major(view) || parsed.rows() == 0) {
+    scores.device = {view.data, view.dtype};
+  } else {
+    value_error("scores must be contiguous on a CUDA device, got other strides");
+  }
+  return scores;
+}
+
 const Signature kTopContinuations{"top_continuations", {kKeyLogits, kKeyScores, kKeyK}, kCallKeywords};
 
 /// Past the last continuation -inf; a sum of finite log-probabilities stays finite.
 float score_of(const Continuation& c) { return c.token < 0 ? -HUGE_VALF : finite_float(c.score); }
 
-bool is_valid(const BeamGroup& group, const std::vector<RowStatus>& status) {
-  const auto first = status.begin() + group.first_beam;
+bool is_valid(const BeamGroup& group, const RowStatus* status) {
+  const RowStatus* first = status + group.first_beam;
   return std::all_of(first, first + group.beams, [](RowStatus row) { return row == RowStatus::kValid; });
 }
+
+/// A request that is checked, with where its results go: all [slots].
+struct ContinuationCall {
+  const Request& request;
+  Beams beams;
+  std::size_t slots;
+  float* scores;
+  std::int32_t* parents;
+  std::int32_t* tokens;
+
+  void run_on_host(Backend& backend, RowStatus* status) const {
+    std::vector<Continuation> found(slots);
+    backend.top_continuations(request, beams, found.data(), status);
+    for (std::int64_t i = 0; i < beams.count; ++i) write_group(beams.groups[i], found, status);
+  }
+
+  void run_on_device(Backend& backend, RowStatus* status, DeviceCall& call) {
+    if (beams.scores) {
+      const auto bytes = static_cast<std::size_t>(request.logits.rows) * sizeof(double);
+      beams.device_scores = {call->copied(beams.scores, bytes, "scores"), Dtype::kFloat64};
+    }
+    auto* found = static_cast<Continuation*>(call->scratch(slots * sizeof(Continuation)));
+    backend.top_continuations(request, beams, found, status);
+    call->split(beams, found, status, scores, parents, tokens);
+  }
+
+ private:
+  void write_group(const BeamGroup& group, const std::vector<Continuation>& found, const RowStatus* status) const {
+    const bool valid = is_valid(group, status);
+    for (std::int64_t slot = group.first_slot; slot < group.first_slot + group.slots; ++slot) {
+      const Continuation& c = found[static_cast<std::size_t>(slot)];
+      scores[slot] = valid ? score_of(c) : std::nanf("");
+      parents[slot] = valid ? c.parent : -1;
+      tokens[slot] = valid ? c.token : -1;
+    }
+  }
+};
 
 PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t count, PyObject* keywords) {
   return fast_call(self, values, count, keywords, kTopContinuations, [](const Arguments& arguments) {
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
-    if (parsed.home.cuda) refuse_on_device("top_continuations");
     const std::int64_t k = parse_count(arguments[kKeyK], "k");
-    const std::vector<double> beam_scores = parse_scores(arguments[kKeyScores], parsed);
+    const BeamScores beam_scores = parse_scores(arguments[kKeyScores], parsed);
     const std::vector<BeamGroup> groups = parse_prompts(parsed, k);
     Beams beams;
     beams.groups = groups.data();
     beams.count = static_cast<std::int64_t>(groups.size());
-    beams.scores = beam_scores.data();
+    beams.scores = beam_scores.view.cuda ? nullptr : beam_scores.values.data();
+    beams.device_scores = beam_scores.device;
     Shape shape = parsed.leading_shape;
     shape.push_back(k);
     Result scores(parsed.home, Dtype::kFloat32, shape);
     Result parents(parsed.home, Dtype::kInt32, shape);
     Result tokens(parsed.home, Dtype::kInt32, shape);
-    std::vector<Continuation> found(groups.size() * static_cast<std::size_t>(k));
-    std::vector<RowStatus> status(static_cast<std::size_t>(parsed.rows()));
-    {
-      const ReleasedGil released;
-      cpu::backend().top_continuations(parsed.request, beams, found.data(), status.data());
-    }
-    for (const BeamGroup& group : groups) {
-      const bool valid = is_valid(group, status);
-      for (std::int64_t slot = group.first_slot; slot < group.first_slot + k; ++slot) {
-        const Continuation& c = found[static_cast<std::size_t>(slot)];
-        static_cast<float*>(scores.data())[slot] = valid ? score_of(c) : std::nanf("");
-        static_cast<std::int32_t*>(parents.data())[slot] = valid ? c.parent : -1;
-        static_cast<std::int32_t*>(tokens.data())[slot] = valid ? c.token : -1;
-      }
-    }
+    ContinuationCall step{parsed.request,
+                          beams,
+                          groups.size() * static_cast<std::size_t>(k),
+                          static_cast<float*>(scores.data()),
+                          static_cast<std::int32_t*>(parents.data()),
+                          static_cast<std::int32_t*>(tokens.data())};
+    const auto status = run_rows(parsed, nullptr, [&](Backend& backend, RowStatus* rows, DeviceCall* call) {
+      call ? step.run_on_device(backend, rows, *call) : step.run_on_host(backend, rows);
+    });
     const py::object best = tokens.finish();
     raise_invalid(parsed, status, best);
     return py::object(py::make_tuple(scores.finish(), parents.finish(), best));
@@ -122,7 +170,7 @@ logits : array of shape [..., beams, vocab]
     As for `sample`; the axes before ``beams`` are prompts.
 scores : float32 or float64 array of shape [..., beams]
     The cumulative log-probability of every beam, finite or -inf. A beam at -inf has no continuations, and its logits
-    are not read.
+    are not read. For logits on a CUDA device they may be there or in host memory.
 k : int
     How many; may be above ``vocab``.
 on_invalid : {"raise", "mark"}, optional

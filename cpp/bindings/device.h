@@ -65,7 +65,6 @@ std::vector<RowStatus> run_rows(ParsedRequest& parsed, bool* valid, const Work& 
     if (valid) mark_valid(status, valid);
     return status;
   }
-  if (rows == 0) return status;
   cuda::Module& module = cuda_module(parsed.home.device);
   const std::shared_ptr<cuda::Memory> memory = memory_in_use();
   const ReleasedGil released;

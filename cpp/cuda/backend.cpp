@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/continuations.h"
+#include "cuda/cross_entropy.h"
 #include "cuda/draw.h"
 #include "cuda/errors.h"
 #include "cuda/scores.h"
@@ -19,7 +21,11 @@ namespace {
 }  // namespace
 
 const Context& StreamBackend::with_workspace(const Logits& logits) {
-  memory_.workspace.grow(workspace_bytes(logits.rows, logits.vocab), context_.stream, is_captured_);
+  return with_workspace(workspace_bytes(logits.rows, logits.vocab));
+}
+
+const Context& StreamBackend::with_workspace(std::size_t bytes) {
+  memory_.workspace.grow(bytes, context_.stream, is_captured_);
   context_.workspace = {memory_.workspace.data(), memory_.workspace.bytes()};
   return context_;
 }
@@ -38,16 +44,25 @@ void StreamBackend::score(const Request& request, const PerRow<std::int64_t>& to
   expect(launch_score(request, tokens, outputs, status, with_workspace(request.logits)), "to start scores");
 }
 
-void StreamBackend::cross_entropy(const Request&, const Targets&, const LossOutputs&, RowStatus*) {
-  never_asked("cross_entropy");
+void StreamBackend::cross_entropy(const Request& request, const Targets& targets, const LossOutputs& outputs,
+                                  RowStatus* status) {
+  expect(launch_cross_entropy(request, targets, outputs, status, with_workspace(request.logits)), "to start losses");
 }
 
 void StreamBackend::transform(const Request& request, Transform transform, float* out, RowStatus* status) {
   expect(launch_transform(request, transform, out, status, with_workspace(request.logits)), "to start a transform");
 }
 
-void StreamBackend::top_continuations(const Request&, const Beams&, Continuation*, RowStatus*) {
-  never_asked("top_continuations");
+void StreamBackend::top_continuations(const Request& request, const Beams& beams, Continuation* found,
+                                      RowStatus* status) {
+  const ContinuationsLayout layout(beams, request.logits.vocab);
+  const Context& context = with_workspace(layout.bytes());
+  if (!are_alike(beams)) {
+    if (is_captured_) never_asked("a step with groups of the host while a graph is captured");
+    memory_.staging.copy(memory_.workspace.data() + layout.groups(), beams.groups,
+                         static_cast<std::size_t>(beams.count) * sizeof(BeamGroup), context.stream);
+  }
+  expect(launch_top_continuations(request, beams, found, status, context), "to start a beam step");
 }
 
 void StreamBackend::diverge(const Request&, const Logits&, Divergence, float*, RowStatus*) { never_asked("diverge"); }

@@ -30,8 +30,9 @@ class StreamBackend final : public Backend {
   void verify(const Request&, const Drafts&, const VerifyOutputs&, RowStatus*) override;
 
  private:
-  /// The context with a workspace for such rows.
+  /// The context with a workspace for such rows, or of as many bytes.
   const Context& with_workspace(const Logits& logits);
+  const Context& with_workspace(std::size_t bytes);
 
   Context context_;
   StreamMemory& memory_;

@@ -24,6 +24,7 @@ cudaError_t launch_cross_entropy(const Request& request, const Targets& targets,
   task.ignore_index = targets.ignore_index;
   task.smoothing = targets.label_smoothing;
   task.weight = targets.weight;
+  task.mean_of = targets.mean_of;
   task.losses = outputs.losses;
   task.gradient = gradient.data;
   if (gradient.data) join_leading(gradient.leading_shape, gradient.leading_strides, &task.gradient_leading);

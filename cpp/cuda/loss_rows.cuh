@@ -15,6 +15,7 @@ struct LossTask {
   std::int64_t ignore_index = -100;
   double smoothing = 0.0;
   double weight = 1.0;
+  const double* mean_of = nullptr;
   double* losses = nullptr;
   void* gradient = nullptr;  // [rows, vocab], or null
   Leading gradient_leading;
@@ -26,6 +27,9 @@ struct LossTask {
   __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
     return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
   }
+
+  /// Of a row's loss in what is differentiated.
+  __device__ double weight_of_rows() const { return mean_of == nullptr ? weight : 1.0 / at_least(*mean_of, 1.0); }
 };
 
 // ---- rows of gradients ----
@@ -165,7 +169,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(
   const bool legal = temperature > 0.0 && is_finite(temperature) && token >= 0 && token < row.vocab;
   if (!legal) return finish(NAN, NAN, RowStatus::kIllegal);
 
-  const Target target{token, widen(row.logits[token]), task.smoothing, task.gradient_scale.at(index) * task.weight};
+  const Target target{token, widen(row.logits[token]), task.smoothing,
+                      task.gradient_scale.at(index) * task.weight_of_rows()};
   const Scale scale = make_scale(temperature);
   const Team team{0, 1};
   summarize<true>(row, scale, table, team);

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "cuda/backend.h"
+#include "cuda/continuations.h"
 #include "cuda/driver.h"
 #include "cuda/errors.h"
 #include "cuda/memory.h"
+#include "cuda/reduction.h"
 #include "cuda/valid.h"
 
 namespace tokendraw::cuda {
@@ -112,8 +114,30 @@ class StreamCall final : public Call {
     return backend_;
   }
 
+  void write(void* device, const void* host, std::size_t bytes) override {
+    if (is_captured_) throw std::runtime_error("nothing can be copied from the host while a graph is captured");
+    if (bytes > 0) memory_.staging.copy(device, host, bytes, stream_);
+  }
+
   void mark_valid(const RowStatus* status, std::int64_t rows, bool* valid) override {
     expect(launch_valid(status, rows, valid, context_), "to launch a kernel");
+  }
+
+  const double* count_targets(const Targets& targets, std::int64_t rows) override {
+    auto* counted = static_cast<double*>(scratch(sizeof(double)));
+    expect(launch_count_targets(targets, rows, counted, context_), "to count targets");
+    return counted;
+  }
+
+  void reduce(Reduction reduction, const Targets& targets, const double* losses, std::int64_t rows,
+              float* out) override {
+    expect(launch_reduction(reduction, targets, losses, rows, out, context_), "to add losses");
+  }
+
+  void split(const Beams& beams, const Continuation* found, const RowStatus* status, float* scores,
+             std::int32_t* parents, std::int32_t* tokens) override {
+    const ContinuationArrays arrays{scores, parents, tokens};
+    expect(launch_continuation_arrays(beams, found, status, arrays, context_), "to write what a beam step found");
   }
 
   void read_back(void* host, const void* device, std::size_t bytes) override {

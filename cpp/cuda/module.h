@@ -12,7 +12,7 @@
 
 namespace tokendraw::cuda {
 
-inline constexpr std::uint32_t kModuleVersion = 1;
+inline constexpr std::uint32_t kModuleVersion = 2;
 inline constexpr char kModuleName[] = "tokendraw._cuda.module";
 
 /// Memory of a device that calls use one after another: a stream's own, or one that a caller brings. It grows with what
@@ -43,8 +43,23 @@ class Call {
   /// Launches on the stream. `wide_tokens`: drawn tokens are written as int64.
   virtual Backend& backend(bool wide_tokens) = 0;
 
+  /// Replaces memory of the device by what the host's bytes are now, when it is the stream's turn.
+  virtual void write(void* device, const void* host, std::size_t bytes) = 0;
+
   /// valid [rows]: whether the row's status is that.
   virtual void mark_valid(const RowStatus* status, std::int64_t rows, bool* valid) = 0;
+
+  /// How many of `rows` targets are not to be ignored: one number in scratch.
+  virtual const double* count_targets(const Targets& targets, std::int64_t rows) = 0;
+
+  /// losses [rows] -> out [rows], or [] where they are reduced to one; a mean is that of targets.mean_of rows.
+  virtual void reduce(Reduction reduction, const Targets& targets, const double* losses, std::int64_t rows,
+                      float* out) = 0;
+
+  /// found [slots] -> scores, parents, tokens [slots], marked where a beam of the group is invalid; of groups that lie
+  /// one behind the other and are of one size.
+  virtual void split(const Beams& beams, const Continuation* found, const RowStatus* status, float* scores,
+                     std::int32_t* parents, std::int32_t* tokens) = 0;
 
   /// Waits for the stream.
   virtual void read_back(void* host, const void* device, std::size_t bytes) = 0;

@@ -197,11 +197,16 @@ __device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, std::int6
 }
 static_assert(kLanes == 32, "a word of a mask holds a line");
 
-/// In the order of the contract; a forbidden token is -inf whatever its bias, and a biased score stays finite.
+/// A biased score stays finite.
 template <int kWidth>
-__device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
-                                            const RowEdits& edits, std::int64_t row) {
+__device__ __forceinline__ void apply_biases(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
+                                             const RowEdits& edits, std::int64_t row) {
   if (edits.bias || edits.token_bias_count > 0) apply_bias(part, tile, vocab, edits, row);
+}
+
+template <int kWidth>
+__device__ __forceinline__ void apply_mask(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
+                                           const RowEdits& edits, std::int64_t row) {
   if (edits.allowed) {
     const std::int64_t first = first_token<kWidth>(tile);
     const std::uint8_t* const allowed = edits.allowed + (row * edits.allowed_stride + first);
@@ -214,7 +219,18 @@ __device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t til
 }
 
 template <int kWidth>
-__device__ __forceinline__ void apply_edits(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
+__device__ __forceinline__ void apply_biases(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
+
+template <int kWidth>
+__device__ __forceinline__ void apply_mask(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
+
+/// In the order of the contract; a forbidden token is -inf whatever its bias.
+template <int kWidth, class EditsOfRows>
+__device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
+                                            const EditsOfRows& edits, std::int64_t row) {
+  apply_biases(part, tile, vocab, edits, row);
+  apply_mask(part, tile, vocab, edits, row);
+}
 
 /// As apply_edits, on the first `count` of kWidth scores of one line, from the token `first` on.
 template <int kWidth>

@@ -41,10 +41,10 @@ struct TopKOfRow {
   }
 };
 
-/// A list after another: each is the beginning of what those before it have left. Returns how many there are.
-template <class Row>
-__device__ std::int64_t write_best(const Row& row, const float* maxima, float max, const TopKOfRow& out,
-                                   TopKSpace& space) {
+/// The first out.k >= 1 tokens, a list after another: each is the beginning of what those before it have left. Returns
+/// how many there are.
+template <class Row, class Out>
+__device__ std::int64_t write_best(const Row& row, const float* maxima, float max, const Out& out, TopKSpace& space) {
   select_top_k(row, maxima, max, static_cast<std::uint32_t>(min(out.k, std::int64_t{kMaxListed})), space);
   std::int64_t written = out.write(space, 0);
   while (written < out.k && space.count >= kMaxListed) {

@@ -69,6 +69,7 @@ bool is_cutoff(double p) { return p >= 0.0 && p < 1.0; }
 
 template <class T, class Neutral>
 bool is_used(const PerRow<T>& values, Neutral neutral) {
+  if (values.device.data != nullptr) return true;  // for all that is known here
   for (std::int64_t row = 0; row < values.count; ++row) {
     if (!neutral(values[row])) return true;
   }

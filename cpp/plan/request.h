@@ -167,10 +167,14 @@ struct ScoreOutputs {
 struct Targets {
   PerRow<std::int64_t> tokens;  // in the vocabulary, or ignore_index: such a row is not read
   std::int64_t ignore_index = -100;
-  double label_smoothing = 0.0;  // the share of the target that all tokens have alike
-  double weight = 1.0;           // of a row's loss in what is differentiated: less than 1 in a mean
+  double label_smoothing = 0.0;     // the share of the target that all tokens have alike
+  double weight = 1.0;              // of a row's loss in what is differentiated: less than 1 in a mean
+  const double* mean_of = nullptr;  // instead, in the memory of a device: as many rows as a mean is taken of
   PerRow<double> gradient_scale{1.0};
 };
+
+/// What becomes of the losses of rows.
+enum class Reduction : std::uint8_t { kMean, kSum, kNone };
 
 struct LossOutputs {
   double* losses = nullptr;  // [rows], 0 where ignored, NaN where the row is invalid
@@ -204,6 +208,7 @@ struct Beams {
   const BeamGroup* groups = nullptr;
   std::int64_t count = 0;
   const double* scores = nullptr;      // [beams]; a beam at -inf is not read
+  DeviceValues device_scores{};        // instead, on a device; groups are in host memory there too
   const double* priorities = nullptr;  // [beams], where the noise is the beam's
   Noise noise = Noise::kNone;
   bool renormalize = false;  // log-probabilities of what mask and filters leave, not of all tokens

@@ -67,6 +67,18 @@ void refuse_on_device(const char* what) {
   throw Unsupported(std::string(what) + " is not implemented for logits on a CUDA device; copy them to the host");
 }
 
+void check_beams_on_device(const Request& request, const Beams& beams) {
+  const FilterParams& params = request.params;
+  if (beams.noise == Noise::kOwn) refuse_on_device("choice=\"sampled\"");
+  if (beams.noise == Noise::kOfBeam) refuse_on_device("choice=\"stochastic\"");
+  refuse_used("top_k", params.top_k, std::int64_t{0});
+  refuse_used("top_p", params.top_p, 1.0);
+  refuse_used("min_p", params.min_p, 0.0);
+  for (std::int64_t row = 0; row < params.temperature.count; ++row) {
+    if (!(params.temperature[row] > 0.0)) refuse_on_device("temperature=0");
+  }
+}
+
 void check_on_device(const Request& request) {
   check_filters_on_device(request.params);
   check_penalties_on_device(request.penalties);

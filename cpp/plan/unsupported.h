@@ -21,6 +21,9 @@ inline constexpr std::int64_t kMaxDeviceTokenBiases = 256;
 /// Throws Unsupported where a checked request, its logits on a device, asks for more than a device has.
 void check_on_device(const Request& request);
 
+/// The same of a step of a beam search.
+void check_beams_on_device(const Request& request, const Beams& beams);
+
 /// Throws Unsupported: no device has this function, or this argument of it.
 [[noreturn]] void refuse_on_device(const char* what);
 

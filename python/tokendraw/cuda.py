@@ -6,6 +6,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from tokendraw import _core
 
 __all__ = ["Workspace", "available", "problem", "warmup"]
@@ -59,13 +61,17 @@ _FILTERS: tuple[dict[str, Any], ...] = (
 )
 
 
+# A captured beam step may ask for as many.
+_CONTINUATIONS = 64
+
+
 def warmup(logits: Any) -> None:
     """Make calls on such logits safe while a CUDA graph is captured, on their device and the current stream.
 
     A kernel is loaded when it is first started, and memory is allocated when it is first needed; neither may
     happen during a capture. This starts every kernel once and sets memory aside, for the current stream and
     for one captured stream more; then it waits. Call it for the largest batch, before each capture on a
-    stream of its own.
+    stream of its own. Beam steps are prepared for 64 continuations, gradients for float32.
 
     Parameters
     ----------
@@ -92,6 +98,9 @@ def warmup(logits: Any) -> None:
         _core.token_logprobs(logits, 0, ranks=True, temperature=temperature)
         _core.entropy(logits, temperature=temperature)
     _core.logsumexp(logits)
+    _core.cross_entropy(logits, 0)
+    if len(logits.shape) > 1:
+        _core.top_continuations(logits, np.zeros(logits.shape[:-1]), _CONTINUATIONS)
     _core._set_cuda_warm(logits)
 
 

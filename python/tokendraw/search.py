@@ -63,6 +63,8 @@ class BeamStep(NamedTuple):
         Which prompts have no live beam any more.
     valid : bool array [rows of the logits]
         Which rows had continuations at all.
+
+    All but `done` are where the logits are. On a CUDA device a step waits: what it found is read back.
     """
 
     tokens: Any

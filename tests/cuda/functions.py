@@ -24,4 +24,9 @@ FUNCTIONS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "token_logprobs with ranks": lambda logits: td.token_logprobs(logits, 3, ranks=True, temperature=0.7),
     "logsumexp": lambda logits: (td.logsumexp(logits, temperature=2.0),),
     "entropy": lambda logits: (td.entropy(logits),),
+    "cross_entropy": lambda logits: (td.cross_entropy(logits, 3),),
+    "cross_entropy with its gradient": lambda logits: td.cross_entropy(
+        logits, 3, "none", label_smoothing=0.1, gradient=True
+    ),
+    "top_continuations": lambda logits: td.top_continuations(logits, td.entropy(logits), 8),
 }

@@ -113,3 +113,111 @@ def test_transforms(size, filters):
         expected = function(logits, **FILTERS[filters])
         assert (np.isfinite(found) == np.isfinite(expected)).all()
         assert_close(found, expected)
+
+
+# ---- losses ----
+
+
+def losses_of(logits, tokens, given, **parameters):
+    """Return a loss and its gradient on the device, as arrays of the host."""
+    loss, gradient = td.cross_entropy(ExchangedArray(logits), given, gradient=True, **parameters)
+    assert (loss.dtype, gradient.dtype, gradient.shape) == (np.float32, np.float32, logits.shape)
+    return loss.numpy(), gradient.numpy()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 65, 2049])
+def test_cross_entropy(size, dtype, reduction):
+    logits = matrix(size, DTYPES[dtype])
+    tokens = np.arange(len(logits)) * 7 % size
+    tokens[2::5] = -100
+    parameters = {"reduction": reduction, "label_smoothing": 0.1 if reduction == "sum" else 0.0}
+    loss, gradient = td.cross_entropy(logits, tokens, gradient=True, **parameters)
+    for given in (tokens, ExchangedArray(tokens), ExchangedArray(tokens.astype(np.int32))):
+        found, found_gradient = losses_of(logits, tokens, given, **parameters)
+        np.testing.assert_allclose(found, np.float32(loss), rtol=2.0**-21, atol=2e-6)
+        np.testing.assert_array_equal(found_gradient, gradient)
+
+
+def test_parameters_of_losses():
+    logits = matrix(100, DTYPES["float32"])
+    count = len(logits)
+    tokens, temperature = np.arange(count) % 100, np.linspace(0.5, 2.0, count)
+    scale = np.linspace(-1.0, 3.0, count)
+    tokens[0] = 7
+    parameters = {"ignore_index": 7, "reduction": "mean"}
+    loss, gradient = td.cross_entropy(
+        logits, tokens, gradient=True, temperature=temperature, scale=scale, **parameters
+    )
+    for wrap in (np.asarray, ExchangedArray):
+        given = {"temperature": wrap(temperature), "scale": wrap(scale)}
+        found, found_gradient = losses_of(logits, tokens, wrap(tokens), **given, **parameters)
+        assert_close(found, loss)
+        np.testing.assert_array_equal(found_gradient, gradient)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_no_row_counts(reduction):
+    logits = matrix(40, DTYPES["float32"])[:3]
+    for tokens, rows in ((np.full(3, -100), logits), (np.zeros(0, np.int64), logits[:0])):
+        expected, gradient = td.cross_entropy(rows, tokens, reduction, gradient=True)
+        for given in (tokens, ExchangedArray(tokens)):
+            found, found_gradient = losses_of(rows, tokens, given, reduction=reduction)
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(found_gradient, gradient)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_a_gradient_in_place_and_elsewhere(dtype):
+    logits = matrix(1030, DTYPES[dtype])[:4]
+    tokens = [0, 5, 1029, -100]
+    expected = np.zeros_like(logits)
+    loss = td.cross_entropy(logits, tokens, out=expected)
+    array, other = ExchangedArray(logits), ExchangedArray(np.zeros_like(logits))
+    assert_close(td.cross_entropy(array, tokens, out=other).numpy(), loss)
+    found, returned = td.cross_entropy(array, tokens, out=array, gradient=True)
+    assert returned is array
+    assert_close(found.numpy(), loss)
+    for written in (other, array):
+        np.testing.assert_array_equal(written.numpy().astype(np.float32), expected.astype(np.float32))
+
+
+def test_one_row_has_one_loss():
+    row = VALID["normal"](300)
+    found = td.cross_entropy(ExchangedArray(row), 5)
+    assert found.shape == ()
+    assert_close(found.numpy(), td.cross_entropy(row, 5))
+
+
+def test_what_is_illegal_on_the_device_marks_its_row():
+    logits = np.stack([VALID["normal"](50)] * 4)
+    tokens, temperature = ExchangedArray(np.int64([50, -1, 49, 3])), ExchangedArray(np.float32([1, 1, 1, 0]))
+    found, gradient = losses_of(logits, None, tokens, reduction="none", temperature=temperature)
+    assert np.isnan(found).tolist() == [True, True, False, True]
+    assert np.isnan(gradient).all(axis=1).tolist() == [True, True, False, True]
+    assert np.isnan(td.cross_entropy(ExchangedArray(logits), tokens).numpy())
+    with pytest.raises(ValueError, match=r"tokens must be in .* or ignore_index, -100, got 50 \(row 0\)"):
+        td.cross_entropy(ExchangedArray(logits), [50, -1, 49, 3])
+
+
+def test_invalid_rows_of_losses():
+    logits = np.stack([VALID["normal"](50)] * 3)
+    logits[1, 4] = np.nan
+    array = ExchangedArray(logits)
+    found = td.cross_entropy(array, [1, 2, 3], "none").numpy()
+    np.testing.assert_array_equal(np.isnan(found), [False, True, False])
+    assert np.isnan(td.cross_entropy(array, [1, 2, 3]).numpy())
+    assert np.isfinite(td.cross_entropy(array, [1, -100, 3]).numpy())
+    with pytest.raises(td.InvalidLogitsError, match=r"row 1 \(NaN\)"):
+        td.cross_entropy(array, [1, 2, 3], on_invalid="raise")
+
+
+def test_the_mean_of_many_rows():
+    """More rows than a block has threads."""
+    logits = np.random.default_rng(5).normal(0, 2, (1100, 12)).astype(np.float32)
+    tokens = np.arange(1100) % 12
+    tokens[::3] = -100
+    for reduction in ("mean", "sum", "none"):
+        found = td.cross_entropy(ExchangedArray(logits), ExchangedArray(tokens), reduction).numpy()
+        np.testing.assert_allclose(found, td.cross_entropy(logits, tokens, reduction), rtol=2.0**-22)
