@@ -51,8 +51,9 @@ template <class T>
                               in_row(values.varies(), row));
 }
 
-template <class T, class Legal>
-inline void check(const char* name, const char* rule, const PerRow<T>& values, Legal legal) {
+/// `legal` is no argument: rules that must be inlined cannot be called by pointer where little is optimised.
+template <auto legal, class T>
+inline void check(const char* name, const char* rule, const PerRow<T>& values) {
   for (std::int64_t row = 0; row < values.count; ++row) {
     if (!legal(values[row])) refuse(name, rule, values, row);
   }
@@ -60,12 +61,16 @@ inline void check(const char* name, const char* rule, const PerRow<T>& values, L
 
 constexpr const char* kFinite = "finite";
 constexpr const char* kFiniteNotNegative = "finite and >= 0";
+constexpr const char* kPositive = "finite and > 0";
 constexpr const char* kShare = "in (0, 1]";
 constexpr const char* kProbability = "in [0, 1]";
 constexpr const char* kCutoff = "in [0, 1)";
 constexpr const char* kNotNegative = ">= 0";
 
 bool is_cutoff(double p) { return p >= 0.0 && p < 1.0; }
+bool is_positive(double x) { return x > 0.0 && is_finite(x); }
+bool is_base(double b) { return b >= 1.0 && is_finite(b); }
+bool is_last_n(std::int64_t n) { return n >= -1; }
 
 template <class T, class Neutral>
 bool is_used(const PerRow<T>& values, Neutral neutral) {
@@ -153,41 +158,40 @@ std::string shown(double value) {
 std::string counter_rule(std::string_view name) { return "in [0, 2^" + std::to_string(bits_of(name)) + ")"; }
 
 void check_params(const FilterParams& params) {
-  check("temperature", kFiniteNotNegative, params.temperature, is_finite_not_negative);
-  check("top_k", kNotNegative, params.top_k, is_not_negative);
-  check("top_p", kShare, params.top_p, is_share);
-  check("min_p", kProbability, params.min_p, is_probability);
-  check("typical_p", kShare, params.typical_p, is_share);
-  check("epsilon_cutoff", kCutoff, params.epsilon_cutoff, is_cutoff);
-  check("eta_cutoff", kCutoff, params.eta_cutoff, is_cutoff);
-  check("top_n_sigma", kFiniteNotNegative, params.top_n_sigma, is_finite_not_negative);
-  check("xtc_probability", kProbability, params.xtc_probability, is_probability);
-  check("xtc_threshold", kProbability, params.xtc_threshold, is_probability);
+  check<is_finite_not_negative>("temperature", kFiniteNotNegative, params.temperature);
+  check<is_not_negative>("top_k", kNotNegative, params.top_k);
+  check<is_share>("top_p", kShare, params.top_p);
+  check<is_probability>("min_p", kProbability, params.min_p);
+  check<is_share>("typical_p", kShare, params.typical_p);
+  check<is_cutoff>("epsilon_cutoff", kCutoff, params.epsilon_cutoff);
+  check<is_cutoff>("eta_cutoff", kCutoff, params.eta_cutoff);
+  check<is_finite_not_negative>("top_n_sigma", kFiniteNotNegative, params.top_n_sigma);
+  check<is_probability>("xtc_probability", kProbability, params.xtc_probability);
+  check<is_probability>("xtc_threshold", kProbability, params.xtc_threshold);
   check_steps(params);
 }
 
 void check_penalties(const PenaltyParams& penalties) {
-  check("repetition_penalty", "finite and > 0", penalties.repetition,
-        [](double r) { return std::isfinite(r) && r > 0.0; });
-  check("frequency_penalty", kFinite, penalties.frequency, is_finite);
-  check("presence_penalty", kFinite, penalties.presence, is_finite);
-  check("dry_multiplier", kFiniteNotNegative, penalties.dry_multiplier, is_finite_not_negative);
-  check("dry_base", "finite and >= 1", penalties.dry_base, [](double b) { return std::isfinite(b) && b >= 1.0; });
-  check("dry_allowed_length", kNotNegative, penalties.dry_allowed_length, is_not_negative);
-  check("dry_last_n", ">= -1", penalties.dry_last_n, [](std::int64_t n) { return n >= -1; });
-  check("min_tokens", kNotNegative, penalties.min_tokens, is_not_negative);
+  check<is_positive>("repetition_penalty", kPositive, penalties.repetition);
+  check<is_finite>("frequency_penalty", kFinite, penalties.frequency);
+  check<is_finite>("presence_penalty", kFinite, penalties.presence);
+  check<is_finite_not_negative>("dry_multiplier", kFiniteNotNegative, penalties.dry_multiplier);
+  check<is_base>("dry_base", "finite and >= 1", penalties.dry_base);
+  check<is_not_negative>("dry_allowed_length", kNotNegative, penalties.dry_allowed_length);
+  check<is_last_n>("dry_last_n", ">= -1", penalties.dry_last_n);
+  check<is_not_negative>("min_tokens", kNotNegative, penalties.min_tokens);
   if (penalties.eos_tokens.empty() && is_used(penalties.min_tokens, [](std::int64_t n) { return n == 0; })) {
     throw std::invalid_argument("eos_token_id must be given where min_tokens is above 0, got None");
   }
 }
 
 void check_positive_temperature(const FilterParams& params) {
-  check("temperature", "finite and > 0", params.temperature, [](double t) { return std::isfinite(t) && t > 0.0; });
+  check<is_positive>("temperature", kPositive, params.temperature);
 }
 
 void check_targets(const Targets& targets, std::int64_t rows, std::int64_t vocab) {
-  check("label_smoothing", kProbability, PerRow<double>{targets.label_smoothing}, is_probability);
-  check("scale", kFinite, targets.gradient_scale, is_finite);
+  check<is_probability>("label_smoothing", kProbability, PerRow<double>{targets.label_smoothing});
+  check<is_finite>("scale", kFinite, targets.gradient_scale);
   for (std::int64_t row = 0; row < (targets.tokens.varies() ? rows : 1); ++row) {
     const std::int64_t token = targets.tokens[row];
     if (token == targets.ignore_index || (token >= 0 && token < vocab)) continue;
@@ -227,7 +231,7 @@ void check_token(const char* name, std::int64_t token, std::int64_t vocab, const
 
 void check_tokens(const History& history, const PenaltyParams& penalties, std::int64_t vocab) {
   for (const std::int32_t token : penalties.eos_tokens) check_token("eos_token_id", token, vocab, "");
-  check("prompt_lengths", kNotNegative, history.prompt_lengths, is_not_negative);
+  check<is_not_negative>("prompt_lengths", kNotNegative, history.prompt_lengths);
 }
 
 StepOrder parse_steps(const std::vector<std::string>& names) {

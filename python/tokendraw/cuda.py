@@ -98,7 +98,8 @@ def warmup(logits: Any) -> None:
         _core.token_logprobs(logits, 0, ranks=True, temperature=temperature)
         _core.entropy(logits, temperature=temperature)
     _core.logsumexp(logits)
-    _core.cross_entropy(logits, 0)
+    for reduction in ("mean", "none"):
+        _core.cross_entropy(logits, 0, reduction)
     if len(logits.shape) > 1:
         _core.top_continuations(logits, np.zeros(logits.shape[:-1]), _CONTINUATIONS)
     _core._set_cuda_warm(logits)

@@ -120,9 +120,9 @@ def test_transforms(size, filters):
 
 def losses_of(logits, tokens, given, **parameters):
     """Return a loss and its gradient on the device, as arrays of the host."""
-    loss, gradient = td.cross_entropy(ExchangedArray(logits), given, gradient=True, **parameters)
+    loss, gradient = td.cross_entropy(to_device(logits), given, gradient=True, **parameters)
     assert (loss.dtype, gradient.dtype, gradient.shape) == (np.float32, np.float32, logits.shape)
-    return loss.numpy(), gradient.numpy()
+    return numpy_of(loss), numpy_of(gradient)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -134,7 +134,7 @@ def test_cross_entropy(size, dtype, reduction):
     tokens[2::5] = -100
     parameters = {"reduction": reduction, "label_smoothing": 0.1 if reduction == "sum" else 0.0}
     loss, gradient = td.cross_entropy(logits, tokens, gradient=True, **parameters)
-    for given in (tokens, ExchangedArray(tokens), ExchangedArray(tokens.astype(np.int32))):
+    for given in (tokens, to_device(tokens), to_device(tokens.astype(np.int32))):
         found, found_gradient = losses_of(logits, tokens, given, **parameters)
         np.testing.assert_allclose(found, np.float32(loss), rtol=2.0**-21, atol=2e-6)
         np.testing.assert_array_equal(found_gradient, gradient)
@@ -150,7 +150,7 @@ def test_parameters_of_losses():
     loss, gradient = td.cross_entropy(
         logits, tokens, gradient=True, temperature=temperature, scale=scale, **parameters
     )
-    for wrap in (np.asarray, ExchangedArray):
+    for wrap in (np.asarray, to_device):
         given = {"temperature": wrap(temperature), "scale": wrap(scale)}
         found, found_gradient = losses_of(logits, tokens, wrap(tokens), **given, **parameters)
         assert_close(found, loss)
@@ -162,7 +162,7 @@ def test_no_row_counts(reduction):
     logits = matrix(40, DTYPES["float32"])[:3]
     for tokens, rows in ((np.full(3, -100), logits), (np.zeros(0, np.int64), logits[:0])):
         expected, gradient = td.cross_entropy(rows, tokens, reduction, gradient=True)
-        for given in (tokens, ExchangedArray(tokens)):
+        for given in (tokens, to_device(tokens)):
             found, found_gradient = losses_of(rows, tokens, given, reduction=reduction)
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(found_gradient, gradient)
@@ -174,41 +174,41 @@ def test_a_gradient_in_place_and_elsewhere(dtype):
     tokens = [0, 5, 1029, -100]
     expected = np.zeros_like(logits)
     loss = td.cross_entropy(logits, tokens, out=expected)
-    array, other = ExchangedArray(logits), ExchangedArray(np.zeros_like(logits))
-    assert_close(td.cross_entropy(array, tokens, out=other).numpy(), loss)
+    array, other = to_device(logits), to_device(np.zeros_like(logits))
+    assert_close(numpy_of(td.cross_entropy(array, tokens, out=other)), loss)
     found, returned = td.cross_entropy(array, tokens, out=array, gradient=True)
     assert returned is array
-    assert_close(found.numpy(), loss)
+    assert_close(numpy_of(found), loss)
     for written in (other, array):
-        np.testing.assert_array_equal(written.numpy().astype(np.float32), expected.astype(np.float32))
+        np.testing.assert_array_equal(numpy_of(written).astype(np.float32), expected.astype(np.float32))
 
 
 def test_one_row_has_one_loss():
     row = VALID["normal"](300)
-    found = td.cross_entropy(ExchangedArray(row), 5)
+    found = td.cross_entropy(to_device(row), 5)
     assert found.shape == ()
-    assert_close(found.numpy(), td.cross_entropy(row, 5))
+    assert_close(numpy_of(found), td.cross_entropy(row, 5))
 
 
 def test_what_is_illegal_on_the_device_marks_its_row():
     logits = np.stack([VALID["normal"](50)] * 4)
-    tokens, temperature = ExchangedArray(np.int64([50, -1, 49, 3])), ExchangedArray(np.float32([1, 1, 1, 0]))
+    tokens, temperature = to_device(np.int64([50, -1, 49, 3])), to_device(np.float32([1, 1, 1, 0]))
     found, gradient = losses_of(logits, None, tokens, reduction="none", temperature=temperature)
     assert np.isnan(found).tolist() == [True, True, False, True]
     assert np.isnan(gradient).all(axis=1).tolist() == [True, True, False, True]
-    assert np.isnan(td.cross_entropy(ExchangedArray(logits), tokens).numpy())
+    assert np.isnan(numpy_of(td.cross_entropy(to_device(logits), tokens)))
     with pytest.raises(ValueError, match=r"tokens must be in .* or ignore_index, -100, got 50 \(row 0\)"):
-        td.cross_entropy(ExchangedArray(logits), [50, -1, 49, 3])
+        td.cross_entropy(to_device(logits), [50, -1, 49, 3])
 
 
 def test_invalid_rows_of_losses():
     logits = np.stack([VALID["normal"](50)] * 3)
     logits[1, 4] = np.nan
-    array = ExchangedArray(logits)
-    found = td.cross_entropy(array, [1, 2, 3], "none").numpy()
+    array = to_device(logits)
+    found = numpy_of(td.cross_entropy(array, [1, 2, 3], "none"))
     np.testing.assert_array_equal(np.isnan(found), [False, True, False])
-    assert np.isnan(td.cross_entropy(array, [1, 2, 3]).numpy())
-    assert np.isfinite(td.cross_entropy(array, [1, -100, 3]).numpy())
+    assert np.isnan(numpy_of(td.cross_entropy(array, [1, 2, 3])))
+    assert np.isfinite(numpy_of(td.cross_entropy(array, [1, -100, 3])))
     with pytest.raises(td.InvalidLogitsError, match=r"row 1 \(NaN\)"):
         td.cross_entropy(array, [1, 2, 3], on_invalid="raise")
 
@@ -219,5 +219,5 @@ def test_the_mean_of_many_rows():
     tokens = np.arange(1100) % 12
     tokens[::3] = -100
     for reduction in ("mean", "sum", "none"):
-        found = td.cross_entropy(ExchangedArray(logits), ExchangedArray(tokens), reduction).numpy()
+        found = numpy_of(td.cross_entropy(to_device(logits), to_device(tokens), reduction))
         np.testing.assert_allclose(found, td.cross_entropy(logits, tokens, reduction), rtol=2.0**-22)
