@@ -48,6 +48,14 @@ check_out() {
   echo "commit $(git rev-parse --short HEAD), $(nproc) processors, $(${CXX:-c++} --version | head -n 1)"
   export TOKENDRAW_CI=1 HYPOTHESIS_STORAGE_DIRECTORY=$work/hypothesis PIP_DISABLE_PIP_VERSION_CHECK=1
   unset TOKENDRAW_ISA TOKENDRAW_THREADS
+  share_compilations
+}
+
+# Most of the time went into compiling the same sources in other folders: ccache compiles them once, and not at all if it
+# did in a run before on this machine. Its keys are the compiler, its options and all that it reads.
+share_compilations() {
+  have_debian ccache || return 0
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=${TMPDIR:-/tmp} CCACHE_NOHASHDIR=1
 }
 
 # new_environment NAME [PACKAGE...]: a virtual environment in $work/NAME, and it alone on the path.

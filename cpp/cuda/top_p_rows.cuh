@@ -51,9 +51,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     token = draw_within(row, units, table, table.outer(row.tiles).kept, cutoff, Levels(params.source, 1));
   }
   if (lane_of_warp() != 0) return;
-  drawn.token = token;
-  drawn.cutoff = cutoff;
-  write_drawn(task, index, drawn);
+  DrawnRow found = drawn;  // which other warps may still read
+  found.token = token;
+  found.cutoff = cutoff;
+  write_drawn(task, index, found);
 }
 
 }  // namespace tokendraw::cuda

@@ -115,10 +115,11 @@ def flags(source: Path, chosen: Variant) -> list[str]:
 
 
 def identity(command: list[str], chosen: Variant) -> str:
-    """Return a name for all that the library depends on."""
+    """Return a name for all that the library depends on, the same in every checkout."""
     digest = hashlib.sha256()
     version = run_compiler([*command, "--version"]).stdout
-    compiled = (version, sysconfig.get_config_var("SOABI"), command, flags(kernels()[0], chosen))
+    options = [option.replace(str(ROOT), "") for option in flags(kernels()[0], chosen)]
+    compiled = (version, sysconfig.get_config_var("SOABI"), command, options)
     digest.update(repr(compiled).encode())
     folders = [
         "cpp/core",

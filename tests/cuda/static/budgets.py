@@ -82,7 +82,7 @@ def excess(resources: Resources, architecture: str) -> list[str]:
     """Return what is above the budget of every kernel."""
     budget = BUDGETS["kernel"]
     blocks = blocks_per_multiprocessor(resources, architecture)
-    local = resources.stack + resources.local
+    local = resources.stack + resources.local_memory
     found = []
     if resources.registers > budget["registers"]:
         found.append(f"{resources.registers} registers, at most {budget['registers']}")

@@ -48,7 +48,7 @@ class Resources:
 
     registers: int
     stack: int
-    local: int
+    local_memory: int
     shared: int
 
 

@@ -110,12 +110,12 @@ def test_kernels_are_named_by_their_types():
 
 
 def test_what_is_above_the_budget_is_named():
-    fits = Resources(registers=128, stack=0, local=0, shared=25000)
+    fits = Resources(registers=128, stack=0, local_memory=0, shared=25000)
     assert budgets.excess(fits, "sm_90") == []
     assert budgets.blocks_per_multiprocessor(fits, "sm_90") == 2
     assert budgets.blocks_per_multiprocessor(Resources(129, 0, 0, 25000), "sm_90") == 1
     assert budgets.blocks_per_multiprocessor(Resources(32, 0, 0, 40000), "sm_75") == 1
-    wrong = budgets.excess(Resources(registers=168, stack=8, local=0, shared=60000), "sm_90")
+    wrong = budgets.excess(Resources(registers=168, stack=8, local_memory=0, shared=60000), "sm_90")
     assert [line.split(",")[0] for line in wrong] == [
         "168 registers",
         "8 bytes of local memory",
