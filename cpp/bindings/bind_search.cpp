@@ -126,8 +126,8 @@ PyObject* top_continuations(PyObject* self, PyObject* const* values, Py_ssize_t 
     ParsedRequest parsed;
     parse_request(arguments, false, parsed);
     const std::int64_t k = parse_count(arguments[kKeyK], "k");
-    const BeamScores beam_scores = parse_scores(arguments[kKeyScores], parsed);
     const std::vector<BeamGroup> groups = parse_prompts(parsed, k);
+    const BeamScores beam_scores = parse_scores(arguments[kKeyScores], parsed);
     Beams beams;
     beams.groups = groups.data();
     beams.count = static_cast<std::int64_t>(groups.size());

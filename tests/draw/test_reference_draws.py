@@ -11,7 +11,7 @@ import tokendraw as td
 from tests import oracle
 
 SEED, STREAM = 2**64 - 59, 2**40 + 3
-TOKENS_READ = 10_000_000
+TOKENS_READ = 2_000_000
 
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},

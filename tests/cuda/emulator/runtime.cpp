@@ -272,7 +272,7 @@ cudaError_t enqueue(const cudaLaunchConfig_t& config, Call call, const Parameter
   shape.dynamic_bytes = config.dynamicSmemBytes;
   const std::vector<Parameter> described(parameters, parameters + count);
   const int device = current_device;
-  return noted(add(*stream, [=] {
+  return noted(add(*stream, [=, call = std::move(call)] {
     std::string report = check_parameters(described, call, device);
     ++state().counts.launches;
     const std::uint64_t seed = state().seed == 0 ? 0 : mixed(state().seed, state().launch++) | 1;

@@ -187,6 +187,8 @@ struct Parameter {
   std::size_t size;
   bool is_pointer;
 };
+/// Takes the call whole: nothing of it is left to be released where it was launched, by code that a sanitizer may watch
+/// while it does not watch this.
 cudaError_t enqueue(const cudaLaunchConfig_t& config, Call call, const Parameter* parameters, std::size_t count);
 
 template <class... Types>
@@ -218,17 +220,18 @@ template <class... Types, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Types...), Arguments&&... arguments) {
   static_assert((std::is_trivially_copyable_v<Types> && ...), "the parameters of a kernel are copied byte by byte");
   using Tuple = typename emulated::Kernel<Types...>::Tuple;
-  auto parameters = std::make_shared<Tuple>(static_cast<Types>(arguments)...);
+  auto owned = std::make_shared<Tuple>(static_cast<Types>(arguments)...);
+  const Tuple& parameters = *owned;
   emulated::Call call;
   call.kernel = reinterpret_cast<const void*>(kernel);
   call.call = &emulated::Kernel<Types...>::call;
-  call.parameters = parameters;
+  call.parameters = std::move(owned);
   call.parameter_bytes = sizeof(Tuple);
   return std::apply(
       [&](const Types&... values) {
         const emulated::Parameter described[] = {{&values, sizeof values, std::is_pointer_v<Types>}...,
                                                  {nullptr, 0, false}};
-        return emulated::enqueue(*config, call, described, sizeof...(Types));
+        return emulated::enqueue(*config, std::move(call), described, sizeof...(Types));
       },
-      *parameters);
+      parameters);
 }
