@@ -37,9 +37,7 @@ cudaError_t launch_lists(const Request& request, const Beams& beams, RowStatus* 
   task.renormalize = beams.renormalize;
   task.status = status;
   task.arrivals = in_workspace<std::uint32_t>(context, of_rows.arrivals());
-  task.maxima = in_workspace<float>(context, of_rows.maxima());
-  task.sums = in_workspace<double>(context, of_rows.sums());
-  task.kept = in_workspace<double>(context, of_rows.kept());
+  task.tables = tables_in(context, of_rows);
   task.chunks = in_workspace<float>(context, of_rows.chunks());
   task.candidates = in_workspace<RankedToken>(context, layout.candidates());
   task.counts = in_workspace<std::int64_t>(context, layout.counts());

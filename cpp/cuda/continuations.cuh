@@ -50,17 +50,11 @@ struct ContinuationTask {
   bool renormalize = false;
   RowStatus* status = nullptr;  // [beams]
   std::uint32_t* arrivals = nullptr;
-  float* maxima = nullptr;
-  double* sums = nullptr;
-  double* kept = nullptr;
+  TileTables tables;
   float* chunks = nullptr;
   RankedToken* candidates = nullptr;  // [beams, list]
   std::int64_t* counts = nullptr;     // [beams]
   std::int64_t list = 0;
-
-  __device__ TileTable table_of(std::int64_t beam, std::int64_t tiles) const {
-    return {maxima + beam * tiles, sums + beam * tiles, kept + 2 * beam * tiles};
-  }
 
   /// By one thread.
   __device__ void finish(std::int64_t beam, RowStatus beam_status, std::int64_t count) const {
@@ -140,7 +134,7 @@ __global__ void __launch_bounds__(kThreads)
   const Scale scale = make_scale(temperature);
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
   const RowOfChunks<Element, EditsOfRows> by_chunks(row);
-  const TileTable table = task.table_of(beam, row.tiles);
+  const TileTable table = task.tables.of(beam, row.tiles);
   float* const chunks = task.chunks + beam * by_chunks.chunks();
   summarize_beam(row, scale, task.renormalize, table, chunks, team);
   if (team.size > 1 && !is_last_block(task.arrivals + beam, team.size)) return;

@@ -29,9 +29,7 @@ cudaError_t launch_cross_entropy(const Request& request, const Targets& targets,
   task.gradient = gradient.data;
   if (gradient.data) join_leading(gradient.leading_shape, gradient.leading_strides, &task.gradient_leading);
   task.status = status;
-  task.maxima = in_workspace<float>(context, layout.maxima());
-  task.sums = in_workspace<double>(context, layout.sums());
-  task.kept = in_workspace<double>(context, layout.kept());
+  task.tables = tables_in(context, layout);
   const LaunchShape shape = shape_of(task.rows.rows, Geometry{}, context);
   return with_element(request.logits.dtype, [&](auto element) {
     using Element = decltype(element);

@@ -4,6 +4,7 @@
 
 #include "cuda/draw.cuh"
 #include "cuda/draw_task.cuh"
+#include "cuda/tile_sums.cuh"
 #include "cuda/top_k_rows.cuh"
 
 namespace tokendraw::cuda {
@@ -14,25 +15,6 @@ struct DescribeTask {
 };
 
 __device__ __forceinline__ Team one_block() { return {0, 1}; }
-
-/// Log-probabilities in units of a row. As Row::logprob of the CPU.
-struct LogUnits {
-  double origin;
-  double slope;
-  double offset;
-
-  __device__ LogUnits(const RowUnits& units, double mass)
-      : origin(static_cast<double>(units.reference.base)),
-        slope(log_slope(units.scale)),
-        offset(log_offset(units.reference, mass)) {}
-
-  __device__ double logprob(float score) const { return (static_cast<double>(score) - origin) * slope - offset; }
-
-  __device__ float rounded(float score) const {
-    const double value = logprob(score);
-    return static_cast<float>(value < -static_cast<double>(FLT_MAX) ? -static_cast<double>(FLT_MAX) : value);
-  }
-};
 
 /// What a cutoff keeps.
 struct KeptSet {
@@ -141,8 +123,8 @@ __device__ __forceinline__ KeptSet describe_list(const RowReader<Element, EditsO
     const auto size = static_cast<int>(count);
     const auto weight = [&](int i) { return static_cast<double>(weight_of(space.list[i].score, constants)); };
     const double mass = sum_of_terms(size, weight);
-    const LogUnits logs(units, mass);
-    const double moment = sum_of_terms(size, [&](int i) { return weight(i) * logs.logprob(space.list[i].score); });
+    const Logprobs logprobs(units, mass);
+    const double moment = sum_of_terms(size, [&](int i) { return weight(i) * logprobs.of(space.list[i].score); });
     if (lane_of_warp() == 0) set = {count, mass, -moment / mass};
   }
   __syncthreads();
@@ -176,8 +158,8 @@ __device__ __forceinline__ KeptSet describe_tiles(const RowReader<Element, Edits
   if (warp_of_block() == 0) {
     const double mass = sum_in_order(masses, row.tiles);
     const double moment = 0.0 - sum_in_order(moments, row.tiles);
-    const LogUnits logs(units, mass);
-    if (lane_of_warp() == 0) set = {count, mass, -logs.logprob(max) - logs.slope * moment / mass};
+    const Logprobs logprobs(units, mass);
+    if (lane_of_warp() == 0) set = {count, mass, -logprobs.of(max) - logprobs.slope * moment / mass};
   }
   __syncthreads();
   return set;
@@ -206,12 +188,12 @@ __device__ __forceinline__ void describe_best(const DescribeTask& task, const Ro
   const TopKOfRow out{task.out.top_logprobs + row.index * count, task.out.top_tokens + row.index * count, count};
   const std::int64_t written = write_best(row_of_chunks, chunks, drawn.max, out, space);
   __syncthreads();
-  const LogUnits logs(RowUnits{drawn.scale, reference_of(drawn.max, drawn.scale)}, set.mass);
+  const Logprobs logprobs(RowUnits{drawn.scale, reference_of(drawn.max, drawn.scale)}, set.mass);
   for (std::int64_t i = threadIdx.x; i < count; i += kThreads) {
     const float score = i < written ? out.values[i] : -INFINITY;
     if (i >= written) out.tokens[i] = -1;
     const bool is_kept = i < written && keeps(drawn.cutoff, score, out.tokens[i]);
-    out.values[i] = !is_kept ? -INFINITY : set.count == 1 ? 0.0f : logs.rounded(score);
+    out.values[i] = !is_kept ? -INFINITY : set.count == 1 ? 0.0f : rounded_logprob(logprobs, score);
   }
   __syncthreads();
 }
@@ -233,7 +215,7 @@ __device__ __forceinline__ void describe_raw(const DescribeTask& task, std::int6
   if (warp_of_block() != 0) return;
   const double mass = sum_in_order(table.kept, row.tiles);
   if (lane_of_warp() != 0) return;
-  if (task.out.raw_logprobs) task.out.raw_logprobs[index] = LogUnits(units, mass).rounded(drawn.score);
+  if (task.out.raw_logprobs) task.out.raw_logprobs[index] = rounded_logprob(Logprobs(units, mass), drawn.score);
   if (task.out.ranks) task.out.ranks[index] = rank;
 }
 
@@ -246,14 +228,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const DrawnRow drawn = task.drawn.drawn[index];
   if (drawn.status != RowStatus::kValid) return write_invalid_description(task.out, index);
   const RowReader<Element, EditsOfRows> row(task.drawn.rows, index, edits);
-  const TileTable table = task.drawn.table_of(index, row.tiles);
+  const TileTable table = task.drawn.tables.of(index, row.tiles);
   const DrawOutputs& out = task.out;
 
   const KeptSet set = describe_kept(row, drawn, table, space);
   if (threadIdx.x == 0) {
-    const LogUnits logs(RowUnits{drawn.scale, reference_of(drawn.max, drawn.scale)}, set.mass);
+    const Logprobs logprobs(RowUnits{drawn.scale, reference_of(drawn.max, drawn.scale)}, set.mass);
     const bool is_certain = set.count == 1;
-    if (out.logprobs) out.logprobs[index] = is_certain ? 0.0f : logs.rounded(drawn.token.score);
+    if (out.logprobs) out.logprobs[index] = is_certain ? 0.0f : rounded_logprob(logprobs, drawn.token.score);
     if (out.kept) out.kept[index] = set.count;
     if (out.entropies)
       out.entropies[index] = is_certain ? 0.0f : static_cast<float>(set.entropy < 0.0 ? 0.0 : set.entropy);

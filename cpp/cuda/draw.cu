@@ -44,9 +44,7 @@ DrawTask task_of(const Request& request, const DrawOutputs& outputs, RowStatus* 
   task.wide_tokens = context.wide_tokens;
   task.status = status;
   task.arrivals = in_workspace<std::uint32_t>(context, layout.arrivals());
-  task.maxima = in_workspace<float>(context, layout.maxima());
-  task.sums = in_workspace<double>(context, layout.sums());
-  task.kept = in_workspace<double>(context, layout.kept());
+  task.tables = tables_in(context, layout);
   task.chunks = in_workspace<float>(context, layout.chunks());
   task.describes = describes(outputs);
   if (task.describes || may_have_nucleus(request)) task.drawn = in_workspace<DrawnRow>(context, layout.drawn());

@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const std::int64_t index = blockIdx.x / blocks;
   const unsigned rank = blockIdx.x % blocks;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
-  const TileTable table = task.table_of(index, row.tiles);
+  const TileTable table = task.tables.of(index, row.tiles);
 
   if (warp_of_block() == 0) read_params(task, index, &params);
   __syncthreads();

@@ -35,16 +35,10 @@ struct DrawTask {
   bool wide_tokens = false;
   RowStatus* status = nullptr;
   std::uint32_t* arrivals = nullptr;
-  float* maxima = nullptr;
-  double* sums = nullptr;
-  double* kept = nullptr;
+  TileTables tables;
   float* chunks = nullptr;
   DrawnRow* drawn = nullptr;  // [rows], where rows are described or top_p may ask for a nucleus
   bool describes = false;
-
-  __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
-    return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
-  }
 };
 
 /// What the steps of one row need, with the tolerances of the contract applied.
@@ -117,11 +111,8 @@ __device__ __forceinline__ void write_invalid(const DrawTask& task, std::int64_t
   write_drawn(task, row, drawn);
 }
 
-/// The scores that min_p keeps, whatever was kept before: it always keeps the largest.
 __device__ __forceinline__ Cutoff cutoff_of_min_p(const RowParams& params, float max) {
-  if (!params.has_min_p()) return kKeepFinite;
-  const double distance = -log_double(params.min_p_ratio) / log_slope(params.scale);
-  return cutoff_from(static_cast<double>(max) - distance, max);
+  return cutoff_of_min_p(params.min_p_ratio, params.scale, max);
 }
 
 __device__ __forceinline__ bool passes(Cutoff cutoff, Candidate token) {

@@ -6,8 +6,10 @@
 
 #include "core/half.h"
 #include "cuda/context.h"
+#include "cuda/row.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/tuning.h"
+#include "cuda/workspace.h"
 #include "plan/request.h"
 
 namespace tokendraw::cuda {
@@ -33,6 +35,11 @@ inline bool only_logits(const Request& request) {
 template <class T>
 T* in_workspace(const Context& context, std::size_t offset) {
   return reinterpret_cast<T*>(static_cast<char*>(context.workspace.data) + offset);
+}
+
+inline TileTables tables_in(const Context& context, const WorkspaceLayout& layout) {
+  return {in_workspace<float>(context, layout.maxima()), in_workspace<double>(context, layout.sums()),
+          in_workspace<double>(context, layout.kept())};
 }
 
 /// Blocks for every row, in clusters where the blocks of a row meet.

@@ -20,13 +20,7 @@ struct LossTask {
   void* gradient = nullptr;  // [rows, vocab], or null
   Leading gradient_leading;
   RowStatus* status = nullptr;
-  float* maxima = nullptr;
-  double* sums = nullptr;
-  double* kept = nullptr;
-
-  __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
-    return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
-  }
+  TileTables tables;
 
   /// Of a row's loss in what is differentiated.
   __device__ double weight_of_rows() const { return mean_of == nullptr ? weight : 1.0 / at_least(*mean_of, 1.0); }
@@ -153,7 +147,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(
   const std::int64_t index = blockIdx.x;
   const NoEdits none;
   const RowReader<Element, NoEdits> row(task.rows, index, none);
-  const TileTable table = task.table_of(index, row.tiles);
+  const TileTable table = task.tables.of(index, row.tiles);
   Out* const out = task.gradient ? static_cast<Out*>(task.gradient) + task.gradient_leading.offset(index) : nullptr;
   const auto finish = [&](double loss, float filled, RowStatus status) {
     if (threadIdx.x == 0) {

@@ -93,6 +93,17 @@ struct TileTable {
   __device__ TileTable outer(std::int64_t tiles) const { return {maxima, sums, kept + tiles}; }
 };
 
+/// Those of all rows, one behind the other.
+struct TileTables {
+  float* maxima = nullptr;
+  double* sums = nullptr;
+  double* kept = nullptr;
+
+  __device__ TileTable of(std::int64_t row, std::int64_t tiles) const {
+    return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
+  }
+};
+
 /// What stands for the largest score of a tile that holds what must not be there.
 __device__ __forceinline__ float faulty_max(unsigned faults, float max) {
   if (!__any_sync(kWholeWarp, faults != kNoFault)) return max;
@@ -161,6 +172,12 @@ struct RowUnits {
   }
   __device__ double scaled(double sum, float tile_max) const { return sum > 0.0 ? sum * factor_of(tile_max) : 0.0; }
 };
+
+/// The scores that min_p keeps of a set with this largest one, which it always keeps.
+__device__ __forceinline__ Cutoff cutoff_of_min_p(double ratio, const Scale& scale, float max) {
+  if (!(ratio > 0.0)) return kKeepFinite;
+  return cutoff_from(static_cast<double>(max) + log_double(ratio) / log_slope(scale), max);
+}
 
 /// visit(tile, max) for those of the warp's tiles whose largest score reaches `score`; skip(tile) by one thread for
 /// the others.

@@ -15,14 +15,9 @@ struct ScoreTask {
   ScoreOutputs out;
   RowStatus* status = nullptr;
   std::uint32_t* arrivals = nullptr;
-  float* maxima = nullptr;
-  double* sums = nullptr;
-  double* kept = nullptr;
+  TileTables tables;
 
   __device__ bool names_tokens() const { return out.logprobs || out.ranks; }
-  __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
-    return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
-  }
 };
 
 __device__ __forceinline__ void write_invalid_scores(const ScoreTask& task, std::int64_t row, RowStatus status) {
@@ -104,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   const std::int64_t index = blockIdx.x / blocks;
   const NoEdits none;
   const RowReader<Element, NoEdits> row(task.rows, index, none);
-  const TileTable table = task.table_of(index, row.tiles);
+  const TileTable table = task.tables.of(index, row.tiles);
   Team team{blockIdx.x % blocks, blocks};
 
   const double temperature = task.temperature.at(index);

@@ -26,9 +26,7 @@ cudaError_t launch_score(const Request& request, const PerRow<std::int64_t>& tok
   task.out = outputs;
   task.status = status;
   task.arrivals = in_workspace<std::uint32_t>(context, layout.arrivals());
-  task.maxima = in_workspace<float>(context, layout.maxima());
-  task.sums = in_workspace<double>(context, layout.sums());
-  task.kept = in_workspace<double>(context, layout.kept());
+  task.tables = tables_in(context, layout);
   return with_element(request.logits.dtype, [&](auto element) {
     return launch(score_rows<decltype(element)>, shape_of(task.rows.rows, geometry, context), task);
   });

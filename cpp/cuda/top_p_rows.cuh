@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   team.sync();  // all have read what one will write
 
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
-  const TileTable table = task.table_of(index, row.tiles);
+  const TileTable table = task.tables.of(index, row.tiles);
   const RowUnits units{params.scale, reference_of(drawn.max, params.scale)};
   const Cutoff of_min_p = cutoff_of_min_p(params, drawn.max);
   Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, drawn.max, scratch);

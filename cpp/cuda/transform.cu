@@ -21,9 +21,7 @@ cudaError_t launch_transform(const Request& request, Transform transform, float*
   task.top_k = values_of(request.params.top_k);
   task.out = out;
   task.status = status;
-  task.maxima = in_workspace<float>(context, layout.maxima());
-  task.sums = in_workspace<double>(context, layout.sums());
-  task.kept = in_workspace<double>(context, layout.kept());
+  task.tables = tables_in(context, layout);
   task.chunks = in_workspace<float>(context, layout.chunks());
   const RowEdits edits = edits_of(request.edits);
   const LaunchShape shape = shape_of(task.rows.rows, Geometry{}, context);

@@ -18,14 +18,8 @@ struct TransformTask {
   Values<std::int64_t> top_k;
   float* out = nullptr;  // [rows, vocab]
   RowStatus* status = nullptr;
-  float* maxima = nullptr;
-  double* sums = nullptr;
-  double* kept = nullptr;
+  TileTables tables;
   float* chunks = nullptr;
-
-  __device__ TileTable table_of(std::int64_t row, std::int64_t tiles) const {
-    return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
-  }
 };
 
 /// What the steps of one row need, with the tolerances of the contract applied.
@@ -68,12 +62,6 @@ struct KeptTokens {
   double mass;
   bool is_one;  // token
 };
-
-/// The scores that min_p keeps of a set with this largest one.
-__device__ __forceinline__ Cutoff cutoff_of_min_p(double ratio, const Scale& scale, float max) {
-  if (!(ratio > 0.0)) return kKeepFinite;
-  return cutoff_from(static_cast<double>(max) + log_double(ratio) / log_slope(scale), max);
-}
 
 // ---- lists ----
 
@@ -298,7 +286,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   TOKENDRAW_SHARED(params, FilterOfRow);
   const std::int64_t index = blockIdx.x;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
-  const TileTable table = task.table_of(index, row.tiles);
+  const TileTable table = task.tables.of(index, row.tiles);
   float* const out = task.out + index * row.vocab;
   if (threadIdx.x == 0) read_filter(task, index, &params);
   __syncthreads();
