@@ -3,42 +3,75 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace tokendraw::cpu {
 namespace {
 
-/// A lower bound, at least `floor`, of the k-th largest score if that is as large: k groups have a maximum at least as
-/// large. Found by bisection between the extremes of the group maxima; any bound is right, a tight one leaves fewer
-/// candidates.
-float floor_of_top_k(const Row& row, std::int64_t k, float floor) {
-  const Buffer<float>& groups = row.work.group_max;
-  const auto count_from = [&](float from) { return row.kernels.count_at_least(groups.data(), groups.size(), from); };
-  if (count_from(floor) < k) return floor;
-  float low = row.max();
-  for (const float group : groups) low = group < low && group >= floor ? group : low;
-  float high = row.max();
-  constexpr int kRounds = 14;
+/// Integers in the order of the floats, and back: twice it is the same again.
+std::int32_t ordered_bits(std::int32_t bits) { return bits < 0 ? bits ^ INT32_MAX : bits; }
+
+/// The float with as many others below it, down to `low`, as above it, up to `high`.
+float middle_of_floats(float low, float high) {
+  const auto key_of = [](float x) {
+    std::int32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return std::int64_t{ordered_bits(bits)};
+  };
+  const std::int32_t bits = ordered_bits(static_cast<std::int32_t>((key_of(low) + key_of(high)) >> 1));
+  float middle;
+  std::memcpy(&middle, &bits, sizeof middle);
+  return middle;
+}
+
+/// A lower bound of the k-th largest of values [count], of which at least k are in [low, high] and none above. Found by
+/// bisection; any bound is right, a tight one leaves few more than k. Every other middle is one of floats, not of
+/// numbers: scores that stand for -inf, as -1e9 or -FLT_MAX, then cost a few rounds.
+float bound_of_kth(const Kernels& kernels, const float* values, std::int64_t count, std::int64_t k, float low,
+                   float high) {
+  constexpr int kRounds = 24;
+  const std::int64_t few_more = k + k / 8;
   for (int round = 0; round < kRounds; ++round) {
-    const float middle = low * 0.5f + high * 0.5f;
+    const float middle = round % 2 == 0 ? low * 0.5f + high * 0.5f : middle_of_floats(low, high);
     if (!(middle > low && middle < high)) break;
-    const std::int64_t count = count_from(middle);
-    if (count >= k) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-    if (count == k) break;
+    const std::int64_t above = kernels.count_at_least(values, count, middle);
+    (above >= k ? low : high) = middle;
+    if (above >= k && above <= few_more) break;
   }
   return low;
 }
 
-/// Leaves the first k of `found`, in the order in which they stood; returns the last of them in the total order.
-Candidate keep_best(Buffer<Candidate>& found, std::int64_t count, std::int64_t k, Buffer<Candidate>& scratch) {
-  scratch.resize(count);
-  std::copy(found.begin(), found.begin() + count, scratch.begin());
-  std::nth_element(scratch.begin(), scratch.begin() + (k - 1), scratch.end(), before);
-  const Candidate last = scratch[k - 1];
-  std::remove_if(found.begin(), found.begin() + count, [&](Candidate c) { return before(last, c); });
+/// A lower bound, at least `floor`, of the k-th largest score if that is as large: k groups have a maximum at least as
+/// large.
+float floor_of_top_k(const Row& row, std::int64_t k, float floor) {
+  const Buffer<float>& groups = row.work.group_max;
+  if (row.kernels.count_at_least(groups.data(), groups.size(), floor) < k) return floor;
+  return bound_of_kth(row.kernels, groups.data(), groups.size(), k, floor, row.max());
+}
+
+/// The same of the scores that were found, more than k and none below `least`.
+float floor_of_found(Row& row, const Buffer<Candidate>& found, std::int64_t count, std::int64_t k, float least) {
+  Buffer<float>& scores = row.work.scores;
+  scores.resize(count);
+  std::transform(found.begin(), found.begin() + count, scores.begin(), [](Candidate c) { return c.score; });
+  return bound_of_kth(row.kernels, scores.data(), count, k, least, row.max());
+}
+
+/// Leaves the first k of those found, none below `least`, in the order in which they stood; returns the last of them in
+/// the total order.
+Candidate keep_best(Row& row, Buffer<Candidate>& found, std::int64_t count, std::int64_t k, float least) {
+  const float floor = floor_of_found(row, found, count, k, least);
+  Candidate* end = found.begin();
+  for (std::int64_t i = 0; i < count; ++i) {
+    *end = found[i];
+    end += found[i].score >= floor;  // without a branch: which it is cannot be foreseen
+  }
+  Buffer<Candidate>& best = row.work.ordered;
+  best.resize(end - found.begin());
+  std::copy(found.begin(), end, best.begin());
+  std::nth_element(best.begin(), best.begin() + (k - 1), best.end(), before);
+  const Candidate last = best[k - 1];
+  std::remove_if(found.begin(), end, [&](Candidate c) { return before(last, c); });
   return last;
 }
 
@@ -50,15 +83,16 @@ void select_top_k(Row& row, std::int64_t k, Buffer<Candidate>& found, float floo
   const std::int64_t capacity = 2 * k + 2 * kTile;
   found.resize(capacity);
   floor = floor_of_top_k(row, k, floor);
+  float least = floor;  // no score found is below
   std::int64_t count = 0;
   for (std::int64_t tile = 0;;) {
     count += row.kernels.collect(row.view(), row.work.summaries.data(), floor, FLT_MAX, &tile, found.data() + count,
                                  capacity - count);
     if (count > k) {
-      const Candidate last = keep_best(found, count, k, row.work.ordered);
+      least = keep_best(row, found, count, k, least).score;
       count = k;
       // Tokens read from here on have higher ids: they must beat the last one, not equal it.
-      floor = std::nextafter(last.score, HUGE_VALF);
+      floor = std::nextafter(least, HUGE_VALF);
     }
     if (tile == row.tiles()) break;
   }

@@ -48,3 +48,24 @@ def test_every_token_in_order() -> None:
     row = np.random.default_rng(4).integers(0, 50, 5000).astype(np.float32)
     _, tokens = td.top_k(row, 5000)
     assert np.array_equal(tokens, np.lexsort((np.arange(5000), -row)))
+
+
+def narrowed_again(size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return rows whose best tokens change from tile to tile: few levels, rising, masked by a number."""
+    rising = np.arange(size) // 37 + rng.integers(0, 3, size)
+    masked = np.where(rng.random(size) < 0.8, -1e9, rng.integers(-40, 40, size))
+    lowest = np.where(rng.random(size) < 0.5, np.finfo(np.float32).min, rng.normal(0, 3, size))
+    huge = rng.normal(0, 1, size) * 2.0 ** rng.integers(-140, 120, size)
+    levels = rng.integers(0, 4, size)
+    named = {"levels": levels, "rising": rising, "masked": masked, "lowest": lowest, "huge": huge}
+    return {name: row.astype(np.float32) for name, row in named.items()}
+
+
+@pytest.mark.parametrize("size", [700, 2100, 9000])
+def test_rows_that_are_narrowed_again_and_again(size: int) -> None:
+    for name, row in narrowed_again(size, np.random.default_rng(size)).items():
+        order = np.lexsort((np.arange(size), -row))
+        for count in (1, 9, 60, 500, 2500):
+            values, tokens = td.top_k(row, count)
+            assert np.array_equal(tokens, order[:count]), (name, count)
+            assert np.array_equal(values, row[order[:count]]), (name, count)
