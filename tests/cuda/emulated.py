@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -254,6 +255,11 @@ _late: list[int] = []
 _SPARE_BYTES = 1 << 16
 
 
+def _free(device: int, addresses: list[int], stream: int) -> None:
+    for address in addresses:
+        library().emulated_free(device, address, stream)
+
+
 class Graph:
     """A graph: what was enqueued on the current stream while it was captured."""
 
@@ -274,8 +280,9 @@ class Graph:
         finally:
             _spare = None
             self.executable = library().emulated_end_capture(self.device, handle)
-            for address in (*spare, *_late):
-                library().emulated_free(self.device, address, handle)
+            _free(self.device, spare, handle)
+            # The graph writes to results that were dropped while it was captured: they live as long as it.
+            weakref.finalize(self, _free, self.device, list(_late), handle)
             _late.clear()
 
     def replay(self) -> None:
