@@ -51,8 +51,8 @@ check_out() {
   share_compilations
 }
 
-# Most of the time went into compiling the same sources in other folders: ccache compiles them once, and not at all if it
-# did in a run before on this machine. Its keys are the compiler, its options and all that it reads.
+# Stages compile the same sources in other folders: ccache does it once, and not at all if it did in a run before on this
+# machine. Its keys are the compiler, its options and all that it reads.
 share_compilations() {
   have_debian ccache || return 0
   export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=${TMPDIR:-/tmp} CCACHE_NOHASHDIR=1

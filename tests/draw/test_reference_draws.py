@@ -11,7 +11,7 @@ import tokendraw as td
 from tests import oracle
 
 SEED, STREAM = 2**64 - 59, 2**40 + 3
-TOKENS_READ = 2_000_000
+TOKENS_READ, TOKENS_READ_BY_SLOW_TESTS = 2_000_000, 10_000_000
 
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -50,8 +50,20 @@ ROWS = {
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("name", ROWS)
 def test_draws(name: str, filters: str, set_isa: Callable[[str], None]) -> None:
-    row, chosen = ROWS[name], FILTERS[filters]
-    count = min(1000, TOKENS_READ // row.size)
+    check_draws(ROWS[name], FILTERS[filters], TOKENS_READ, set_isa)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("name", ROWS)
+def test_more_draws(name: str, filters: str, set_isa: Callable[[str], None]) -> None:
+    check_draws(ROWS[name], FILTERS[filters], TOKENS_READ_BY_SLOW_TESTS, set_isa)
+
+
+def check_draws(
+    row: np.ndarray, chosen: dict[str, Any], tokens_read: int, set_isa: Callable[[str], None]
+) -> None:
+    count = min(1000, tokens_read // row.size)
     rows = np.broadcast_to(row, (count, row.size))
     steps = np.arange(count) + 2**32 - count
     place = {"seed": SEED, "stream": STREAM, "step": steps}
