@@ -22,6 +22,11 @@ TOKENDRAW_INLINE float widen(double x) { return static_cast<float>(x); }
 TOKENDRAW_INLINE float widen(Bfloat16 x) { return bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
 
 TOKENDRAW_INLINE float widen(Float16 x) {
+#if defined(__CUDA_ARCH__)
+  float widened;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(widened) : "h"(x.bits));
+  return widened;
+#else
   // Exponent and mantissa moved into place, then the exponent bias changed by one exact multiplication (2^112), which
   // also normalises subnormals.
   const std::uint32_t magnitude = (x.bits & 0x7fffu) << 13;
@@ -30,6 +35,7 @@ TOKENDRAW_INLINE float widen(Float16 x) {
   const bool special = (x.bits & 0x7c00u) == 0x7c00u;
   const std::uint32_t bits = special ? magnitude | 0x7f800000u : bit_cast<std::uint32_t>(scaled);
   return bit_cast<float>(bits | sign);
+#endif
 }
 
 // The element nearest to x, ties to even; a magnitude above the largest one becomes an infinity.

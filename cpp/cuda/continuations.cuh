@@ -75,21 +75,20 @@ __device__ __forceinline__ void summarize_beam(const RowReader<Element, EditsOfR
   using Where = Place<kWidth>;
   const Where place;
   const int thread_of_tile = place.thread % Where::kThreadsPerTile;
-  for (std::int64_t first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
+  for (int first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
        first += team.workers() * Where::kTilesPerWarp) {
-    const std::int64_t tile = first + place.tile();
+    const int tile = first + place.tile();
     Part<kWidth> part = row.template raw<kWidth>(first);
-    const unsigned faults = faults_of(part);
+    const float unedited = max_of_part(part);
     apply_biases(part, tile, row.vocab, row.edits, row.index);
     if (renormalize) apply_mask(part, tile, row.vocab, row.edits, row.index);
-    const float max = max_of_tile<kWidth>(max_of_part(part));
+    const float max = max_of_tile<kWidth>(valid_or_fault(max_of_part(part), unedited));
     const double sum = sum_of_tile(part, max, scale);
-    const float marked = faulty_max(faults, max);
     if (!renormalize) apply_mask(part, tile, row.vocab, row.edits, row.index);
     if (tile >= row.tiles) continue;
     __stcg(chunks + (tile * Where::kThreadsPerTile + thread_of_tile), max_of_part(part));
     if (thread_of_tile != 0) continue;
-    __stcg(table.maxima + tile, marked);
+    __stcg(table.maxima + tile, max);
     __stcg(table.sums + tile, sum);
   }
 }
@@ -114,7 +113,7 @@ struct ListOfBeam {
 
 // logits [rows, vocab] -> candidates [beams, list]: the blocks of a beam never meet, the last one lists its best
 template <class Element, class EditsOfRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     list_beams(const __grid_constant__ ContinuationTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(space, TopKSpace);
   TOKENDRAW_SHARED(mass, double);

@@ -43,11 +43,11 @@ __device__ __forceinline__ std::uint32_t count_kept(const RowReader<Element, Edi
   std::uint32_t own = 0;
   for_each_tile_from(
       cutoff.score, table, row.tiles, one_block(),
-      [&](std::int64_t tile, float) {
+      [&](int tile, float) {
         Part<4> part = row.tile(tile);
         own += static_cast<std::uint32_t>(count_kept_of_part(part, tile, cutoff));
       },
-      [](std::int64_t) {});
+      [](int) {});
   return merged_in_block(own, [](std::uint32_t a, std::uint32_t b) { return a + b; });
 }
 
@@ -107,7 +107,7 @@ __device__ __forceinline__ KeptSet describe_list(const RowReader<Element, EditsO
   clear_count(space);
   for_each_tile_from(
       cutoff.score, table, row.tiles, one_block(),
-      [&](std::int64_t tile, float) {
+      [&](int tile, float) {
         Part<4> part = row.tile(tile);
         const CutoffOfPart<4> of_part(cutoff, tile);
         const auto first = static_cast<std::int32_t>(first_token<4>(tile));
@@ -115,7 +115,7 @@ __device__ __forceinline__ KeptSet describe_list(const RowReader<Element, EditsO
           if (of_part.keeps(score, offset)) add_to_list(space, score, first + offset);
         });
       },
-      [](std::int64_t) {});
+      [](int) {});
   __syncthreads();
   sort_list(space);
   if (warp_of_block() == 0) {
@@ -141,7 +141,7 @@ __device__ __forceinline__ KeptSet describe_tiles(const RowReader<Element, Edits
   double* moments = table.kept + row.tiles;
   for_each_tile_from(
       cutoff.score, table, row.tiles, one_block(),
-      [&](std::int64_t tile, float tile_max) {
+      [&](int tile, float tile_max) {
         Part<4> part = row.tile(tile);
         apply_cutoff(part, tile, cutoff);
         const double mass = units.scaled(sum_of_tile(part, tile_max, units.scale), tile_max);
@@ -150,7 +150,7 @@ __device__ __forceinline__ KeptSet describe_tiles(const RowReader<Element, Edits
         __stcg(masses + tile, mass);
         __stcg(moments + tile, units.scaled(-moment, tile_max));
       },
-      [&](std::int64_t tile) {
+      [&](int tile) {
         __stcg(masses + tile, 0.0);
         __stcg(moments + tile, 0.0);
       });

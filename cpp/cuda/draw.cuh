@@ -51,24 +51,24 @@ __device__ __forceinline__ int pick_thread(double weight, Uint128 uniform) {
 }
 
 /// The one of weights[0 .. count) that `uniform` falls on: first which thread's share of them, then which of these.
-__device__ __forceinline__ std::int64_t pick_index(const double* weights, std::int64_t count, Uint128 uniform) {
-  const std::int64_t share = (count + kWarp - 1) / kWarp;
-  const std::int64_t begin = lane_of_warp() * share;
-  const std::int64_t end = begin + share < count ? begin + share : count;
+__device__ __forceinline__ int pick_index(const double* weights, int count, Uint128 uniform) {
+  const int share = (count + kWarp - 1) / kWarp;
+  const int begin = lane_of_warp() * share;
+  const int end = begin + share < count ? begin + share : count;
   double largest = 0.0;
-  for (std::int64_t i = begin; i < end; ++i) {
+  for (int i = begin; i < end; ++i) {
     const double weight = __ldcg(weights + i);
     largest = weight > largest ? weight : largest;
   }
   const int exponent = exponent_of(largest_of_warp(largest));
   Uint128 own = 0;
-  for (std::int64_t i = begin; i < end; ++i) own += to_fixed_point(__ldcg(weights + i), exponent);
+  for (int i = begin; i < end; ++i) own += to_fixed_point(__ldcg(weights + i), exponent);
   const Uint128 through = inclusive_sum(own);
   Uint128 left = multiply_high(uniform, shuffle(through, kWarp - 1));
   const int holder = first_thread(left < through);
   left -= shuffle(through - own, holder);
-  for (std::int64_t first = holder * share;; first += kWarp) {
-    const std::int64_t i = first + lane_of_warp();
+  for (int first = holder * share;; first += kWarp) {
+    const int i = first + lane_of_warp();
     const bool is_inside = i < (holder + 1) * share && i < count;
     const Uint128 until = inclusive_sum(is_inside ? to_fixed_point(__ldcg(weights + i), exponent) : 0);
     if (__any_sync(kWholeWarp, left < until)) return first + first_thread(left < until);
@@ -111,8 +111,7 @@ __device__ __forceinline__ float weight_of(float score, const WeightConstants& c
 /// A token of the tile that the cutoff keeps; by one warp.
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
-                                                  std::int64_t tile, float tile_max, Cutoff cutoff,
-                                                  const Levels& levels) {
+                                                  int tile, float tile_max, Cutoff cutoff, const Levels& levels) {
   Part<4> part = row.tile(tile);
   apply_cutoff(part, tile, cutoff);
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
@@ -132,7 +131,7 @@ template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_within(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
                                                  const TileTable& table, const double* kept, Cutoff cutoff,
                                                  const Levels& levels) {
-  const std::int64_t tile = row.tiles > 1 ? pick_index(kept, row.tiles, levels.tile()) : 0;
+  const int tile = row.tiles > 1 ? pick_index(kept, row.tiles, levels.tile()) : 0;
   return draw_in_tile(row, units.scale, tile, __ldcg(table.maxima + tile), cutoff, levels);
 }
 

@@ -49,9 +49,9 @@ __device__ __forceinline__ Cutoff cutoff_of_top_k(const Row& row, const float* c
 
 /// table.maxima from those of chunks.
 template <int kWidth>
-__device__ __forceinline__ void merge_chunks(const float* chunks, const TileTable& table, std::int64_t tiles) {
+__device__ __forceinline__ void merge_chunks(const float* chunks, const TileTable& table, int tiles) {
   constexpr int kChunks = kChunksPerTile<kWidth>;
-  for (std::int64_t tile = warp_of_block(); tile < tiles; tile += kWarps) {
+  for (int tile = warp_of_block(); tile < tiles; tile += kWarps) {
     const float max = max_of_warp(chunks[tile * kChunks + lane_of_warp() % kChunks]);
     if (lane_of_warp() == 0) __stcg(table.maxima + tile, max);
   }
@@ -66,6 +66,7 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
                                            const TileTable& table, const float* chunks, const Team& team, float max,
                                            TopKSpace& space, DrawnRow& drawn) {
   TOKENDRAW_SHARED(of_min_p, Cutoff);
+  TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
   const bool writes = threadIdx.x == 0;
   if (writes) drawn = {RowStatus::kValid, params.has_nucleus(), false, max, {}, kKeepFinite, params.scale, 0.0, 0.0};
   if (params.is_greedy()) {
@@ -74,7 +75,8 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
     if (writes) drawn.token = first, drawn.cutoff = through(first);
     return;
   }
-  const RowUnits units{params.scale, reference_of(max, params.scale)};
+  if (writes) units = {params.scale, reference_of(max, params.scale)};
+  __syncthreads();
   Cutoff cutoff = kKeepFinite;
   if (params.has_top_k()) {
     const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
@@ -152,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   }
   team.sync();
 
-  if (params.has_top_k()) {  // what is left of the chunks is one block's work
+  if (!params.looks_again()) {
     if (team.rank != 0) return;
     team = {0, 1};
   }

@@ -58,6 +58,9 @@ struct RowParams {
   __device__ bool has_nucleus() const { return has_top_p() && !is_greedy() && !lists(); }
   __device__ bool has_min_p() const { return min_p_ratio > 0.0; }
 
+  /// Whether the row is read a second time, as a whole: else what is left is one block's work.
+  __device__ bool looks_again() const { return !is_greedy() && !has_top_k() && (has_top_p() || has_min_p()); }
+
   /// Whether some step, or the draw, asks what all finite tokens weigh.
   __device__ bool needs_sums() const { return !is_greedy() && !has_top_k() && (has_top_p() || !has_min_p()); }
 };

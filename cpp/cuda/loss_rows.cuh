@@ -63,11 +63,11 @@ struct GradientUnits {
 
 /// The target's score, or with smoothing the mean of the scores under the smoothed target: the loss is linear in it.
 /// By one warp; values [tiles] hold the sums of the scores.
-__device__ __forceinline__ double target_score(const Target& target, const double* values, std::int64_t tiles,
+__device__ __forceinline__ double target_score(const Target& target, const double* values, int tiles,
                                                std::int64_t vocab) {
   const auto score = static_cast<double>(target.score);
   if (target.smoothing <= 0.0) return score;
-  const double sum = sum_of_tiles(tiles, [&](std::int64_t tile) { return __ldcg(values + tile); });
+  const double sum = sum_of_tiles(tiles, [&](int tile) { return __ldcg(values + tile); });
   const double mean = sum / static_cast<double>(vocab);
   if (mean < static_cast<double>(-FLT_MAX)) return mean;
   return (1.0 - target.smoothing) * score + target.smoothing * mean;
@@ -79,7 +79,7 @@ template <class Element>
 __device__ __forceinline__ double share_of_others(const RowReader<Element, NoEdits>& row, const TileTable& table,
                                                   const RowUnits& units, const Target& target, double mass) {
   if (target.score < -FLT_MAX) return 1.0;
-  const std::int64_t own_tile = target.token / kTile;
+  const auto own_tile = static_cast<int>(target.token / kTile);
   const float tile_max = __ldcg(table.maxima + own_tile);
   Part<4> part = row.tile(own_tile);
   const int own = within_tile(target.token - first_token<4>(own_tile));
@@ -87,7 +87,7 @@ __device__ __forceinline__ double share_of_others(const RowReader<Element, NoEdi
     if (offset == own) score = -INFINITY;
   });
   const double of_tile = sum_of_tile(part, tile_max, units.scale) * units.factor_of(tile_max);
-  const double others = sum_of_tiles_after(of_tile, row.tiles, [&](std::int64_t tile) {
+  const double others = sum_of_tiles_after(of_tile, row.tiles, [&](int tile) {
     return tile == own_tile ? 0.0 : units.scaled(__ldcg(table.sums + tile), __ldcg(table.maxima + tile));
   });
   return others / mass;
@@ -129,10 +129,10 @@ __device__ __forceinline__ void write_gradient_of_line(const Element* logits, Ou
 
 /// The gradient of the thread's part of a tile.
 template <class Element, class Out>
-__device__ __forceinline__ void write_gradient_of_part(const RowReader<Element, NoEdits>& row, std::int64_t tile,
+__device__ __forceinline__ void write_gradient_of_part(const RowReader<Element, NoEdits>& row, int tile,
                                                        std::int64_t target, const GradientOfTile& of_tile,
                                                        const GradientUnits& units, Out* out) {
-  const std::int64_t first = tile * kTile + Place<kWidthOf<Element>>().token();
+  const std::int64_t first = first_token<kWidthOf<Element>>(tile);
 #pragma unroll 2
   for (int line = 0; line < kLinesPerGroup; ++line) {
     write_gradient_of_line(row.logits, out, first + line * kLanes, row.vocab, target, of_tile, units);
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(
 
   const RowUnits units{scale, reference_of(max, scale)};
   if (target.smoothing > 0.0) {
-    for (std::int64_t tile = team.worker(); tile < row.tiles; tile += team.workers()) {
+    for (int tile = team.worker(); tile < row.tiles; tile += team.workers()) {
       const double sum =
           sum_of_tokens(row, tile, [](double total, float score) { return total + static_cast<double>(score); });
       if (lane_of_warp() == 0) __stcg(table.kept + tile, sum);
@@ -200,14 +200,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(
   __syncthreads();
 
   double* const factors = table.kept + row.tiles;
-  for (std::int64_t tile = threadIdx.x; tile < row.tiles; tile += kThreads) {
+  for (int tile = static_cast<int>(threadIdx.x); tile < row.tiles; tile += kThreads) {
     const float tile_max = __ldcg(table.maxima + tile);
     __stcg(factors + tile, tile_max < -FLT_MAX ? 0.0 : units.factor_of(tile_max) / shared_mass * whole);
   }
   __syncthreads();
   const int tiles_at_once = Place<kWidthOf<Element>>::kTilesPerWarp;
-  for (std::int64_t first = team.worker() * tiles_at_once; first < row.tiles; first += team.workers() * tiles_at_once) {
-    const std::int64_t tile = first + Place<kWidthOf<Element>>().tile();
+  for (int first = team.worker() * tiles_at_once; first < row.tiles; first += team.workers() * tiles_at_once) {
+    const int tile = first + Place<kWidthOf<Element>>().tile();
     if (tile >= row.tiles) continue;
     const float tile_max = __ldcg(table.maxima + tile);
     const bool empty = tile_max < -FLT_MAX;

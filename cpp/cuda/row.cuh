@@ -19,8 +19,8 @@ struct Team {
   unsigned size;
 
   /// Tiles are dealt to the warps of the team in turn, to those of all blocks alike.
-  __device__ std::int64_t worker() const { return static_cast<std::int64_t>(warp_of_block()) * size + rank; }
-  __device__ std::int64_t workers() const { return static_cast<std::int64_t>(kWarps) * size; }
+  __device__ int worker() const { return warp_of_block() * static_cast<int>(size) + static_cast<int>(rank); }
+  __device__ int workers() const { return kWarps * static_cast<int>(size); }
 
   /// What any thread of the team has written, to shared memory or elsewhere, all of them see.
   __device__ void sync() const {
@@ -53,7 +53,7 @@ template <class Element, class EditsOfRows>
 struct RowReader {
   const Element* logits;
   std::int64_t vocab;
-  std::int64_t tiles;
+  int tiles;
   std::int64_t index;
   const EditsOfRows& edits;
   bool aligned;
@@ -61,21 +61,21 @@ struct RowReader {
   __device__ RowReader(const Rows& rows, std::int64_t row, const EditsOfRows& edits_of_rows)
       : logits(rows.row<Element>(row)),
         vocab(rows.vocab),
-        tiles((rows.vocab + kTile - 1) / kTile),
+        tiles(static_cast<int>((rows.vocab + kTile - 1) / kTile)),
         index(row),
         edits(edits_of_rows),
         aligned(is_aligned(logits)) {}
 
   /// The logits of the tiles that the warp holds from `first` on.
   template <int kWidth>
-  __device__ __forceinline__ Part<kWidth> raw(std::int64_t first) const {
+  __device__ __forceinline__ Part<kWidth> raw(int first) const {
     constexpr int kTiles = Place<kWidth>::kTilesPerWarp;
     return load_part<kWidth>(logits, vocab, first + Place<kWidth>().tile(),
-                             aligned && (first + kTiles) * kTile <= vocab);
+                             aligned && std::int64_t{first + kTiles} * kTile <= vocab);
   }
 
   /// The scores of one tile.
-  __device__ __forceinline__ Part<4> tile(std::int64_t tile) const {
+  __device__ __forceinline__ Part<4> tile(int tile) const {
     Part<4> part = raw<4>(tile);
     apply_edits(part, tile, vocab, edits, index);
     return part;
@@ -90,7 +90,7 @@ struct TileTable {
   double* kept;   // [2, tiles], in units of the row: what a cutoff keeps
 
   /// The same with the other half of `kept`.
-  __device__ TileTable outer(std::int64_t tiles) const { return {maxima, sums, kept + tiles}; }
+  __device__ TileTable outer(int tiles) const { return {maxima, sums, kept + tiles}; }
 };
 
 /// Those of all rows, one behind the other.
@@ -99,16 +99,10 @@ struct TileTables {
   double* sums = nullptr;
   double* kept = nullptr;
 
-  __device__ TileTable of(std::int64_t row, std::int64_t tiles) const {
+  __device__ TileTable of(std::int64_t row, int tiles) const {
     return {maxima + row * tiles, sums + row * tiles, kept + 2 * row * tiles};
   }
 };
-
-/// What stands for the largest score of a tile that holds what must not be there.
-__device__ __forceinline__ float faulty_max(unsigned faults, float max) {
-  if (!__any_sync(kWholeWarp, faults != kNoFault)) return max;
-  return __any_sync(kWholeWarp, (faults & kNanFault) != 0) ? NAN : INFINITY;
-}
 
 /// The first look: every warp of `workers` takes its tiles. kSums: what they weigh, too.
 template <bool kSums, class Element, class EditsOfRows>
@@ -117,18 +111,17 @@ __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>&
   constexpr int kWidth = kWidthOfLook;
   using Where = Place<kWidth>;
   const Where place;
-  for (std::int64_t first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
+  for (int first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
        first += team.workers() * Where::kTilesPerWarp) {
-    const std::int64_t tile = first + place.tile();
+    const int tile = first + place.tile();
     Part<kWidth> part = row.template raw<kWidth>(first);
-    const unsigned faults = faults_of(part);
+    const float unedited = max_of_part(part);
     apply_edits(part, tile, row.vocab, row.edits, row.index);
-    const float max = max_of_tile<kWidth>(max_of_part(part));
+    const float max = max_of_tile<kWidth>(valid_or_fault(max_of_part(part), unedited));
     double sum = 0.0;
     if constexpr (kSums) sum = sum_of_tile(part, max, scale);
-    const float marked = faulty_max(faults, max);
     if (tile < row.tiles && place.thread % Where::kThreadsPerTile == 0) {
-      __stcg(table.maxima + tile, marked);
+      __stcg(table.maxima + tile, max);
       if constexpr (kSums) __stcg(table.sums + tile, sum);
     }
   }
@@ -137,22 +130,18 @@ __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>&
 __device__ __forceinline__ float max_of_warp(float largest) {
 #pragma unroll
   for (int apart = kWarp / 2; apart > 0; apart /= 2) {
-    largest = larger(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
+    largest = larger_or_nan(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
   }
   return largest;
 }
 
 /// The largest score of the row, NaN where it holds one; found by every warp.
-__device__ __forceinline__ float max_of_row(const TileTable& table, std::int64_t tiles) {
+__device__ __forceinline__ float max_of_row(const TileTable& table, int tiles) {
   float largest = -INFINITY;
-  bool nan = false;
-  for (std::int64_t tile = lane_of_warp(); tile < tiles; tile += kWarp) {
-    const float max = __ldcg(table.maxima + tile);
-    nan |= max != max;
-    largest = larger(max, largest);
+  for (int tile = lane_of_warp(); tile < tiles; tile += kWarp) {
+    largest = larger_or_nan(__ldcg(table.maxima + tile), largest);
   }
-  largest = max_of_warp(largest);
-  return __any_sync(kWholeWarp, nan) ? NAN : largest;
+  return max_of_warp(largest);
 }
 
 __device__ __forceinline__ RowStatus status_of(float max) {
@@ -182,11 +171,11 @@ __device__ __forceinline__ Cutoff cutoff_of_min_p(double ratio, const Scale& sca
 /// visit(tile, max) for those of the warp's tiles whose largest score reaches `score`; skip(tile) by one thread for
 /// the others.
 template <class Visit, class Skip>
-__device__ __forceinline__ void for_each_tile_from(float score, const TileTable& table, std::int64_t tiles,
-                                                   const Team& team, Visit visit, Skip skip) {
-  const std::int64_t apart = team.workers();
-  for (std::int64_t first = team.worker(); first < tiles; first += kWarp * apart) {
-    const std::int64_t own = first + lane_of_warp() * apart;
+__device__ __forceinline__ void for_each_tile_from(float score, const TileTable& table, int tiles, const Team& team,
+                                                   Visit visit, Skip skip) {
+  const int apart = team.workers();
+  for (int first = team.worker(); first < tiles; first += kWarp * apart) {
+    const int own = first + lane_of_warp() * apart;
     const float max = own < tiles ? __ldcg(table.maxima + own) : -INFINITY;
     const bool reaches = own < tiles && max >= score;
     if (own < tiles && !reaches) skip(own);
@@ -203,19 +192,18 @@ __device__ __forceinline__ void weigh(const RowReader<Element, EditsOfRows>& row
                                       const TileTable& table, const Team& team, Cutoff cutoff) {
   for_each_tile_from(
       cutoff.score, table, row.tiles, team,
-      [&](std::int64_t tile, float max) {
+      [&](int tile, float max) {
         Part<4> part = row.tile(tile);
         apply_cutoff(part, tile, cutoff);
         const double sum = units.scaled(sum_of_tile(part, max, units.scale), max);
         if (lane_of_warp() == 0) __stcg(table.kept + tile, sum);
       },
-      [&](std::int64_t tile) { __stcg(table.kept + tile, 0.0); });
+      [&](int tile) { __stcg(table.kept + tile, 0.0); });
 }
 
 /// The same of all finite tokens, whose sums the first look has left.
-__device__ __forceinline__ void weigh_all(const TileTable& table, std::int64_t tiles, const RowUnits& units,
-                                          const Team& team) {
-  for (std::int64_t tile = team.worker() * kWarp + lane_of_warp(); tile < tiles; tile += team.workers() * kWarp) {
+__device__ __forceinline__ void weigh_all(const TileTable& table, int tiles, const RowUnits& units, const Team& team) {
+  for (int tile = team.worker() * kWarp + lane_of_warp(); tile < tiles; tile += team.workers() * kWarp) {
     __stcg(table.kept + tile, units.scaled(__ldcg(table.sums + tile), __ldcg(table.maxima + tile)));
   }
 }
@@ -230,10 +218,10 @@ __device__ __forceinline__ double sum_of_warp_after(double total, double value) 
 }
 
 /// The sum of values[0 .. count) in the order of their index; none is negative. By one warp, for all of its threads.
-__device__ __forceinline__ double sum_in_order(const double* values, std::int64_t count) {
+__device__ __forceinline__ double sum_in_order(const double* values, int count) {
   double total = 0.0;
-  for (std::int64_t first = 0; first < count; first += kWarp) {
-    const std::int64_t own = first + lane_of_warp();
+  for (int first = 0; first < count; first += kWarp) {
+    const int own = first + lane_of_warp();
     total = sum_of_warp_after(total, own < count ? __ldcg(values + own) : 0.0);
   }
   return total;
@@ -243,9 +231,9 @@ __device__ __forceinline__ double sum_in_order(const double* values, std::int64_
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate first_of_row(const RowReader<Element, EditsOfRows>& row, const TileTable& table,
                                                   float max) {
-  std::int64_t tile = 0;
+  int tile = 0;
   for (;; tile += kWarp) {
-    const std::int64_t own = tile + lane_of_warp();
+    const int own = tile + lane_of_warp();
     const unsigned holders = __ballot_sync(kWholeWarp, own < row.tiles && __ldcg(table.maxima + own) == max);
     if (holders == 0) continue;
     tile += __ffs(static_cast<int>(holders)) - 1;

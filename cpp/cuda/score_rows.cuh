@@ -29,7 +29,7 @@ __device__ __forceinline__ void write_invalid_scores(const ScoreTask& task, std:
 }
 
 /// How many tokens of a part the cutoff keeps, in the whole warp.
-__device__ __forceinline__ int count_in_part(Part<4> part, std::int64_t tile, Cutoff cutoff) {
+__device__ __forceinline__ int count_in_part(Part<4> part, int tile, Cutoff cutoff) {
   int count = count_kept_of_part(part, tile, cutoff);
 #pragma unroll
   for (int apart = kWarp / 2; apart > 0; apart /= 2) count += __shfl_xor_sync(kWholeWarp, count, apart);
@@ -40,9 +40,8 @@ __device__ __forceinline__ int count_in_part(Part<4> part, std::int64_t tile, Cu
 template <class Element>
 __device__ void count_tiles_kept(const RowReader<Element, NoEdits>& row, const TileTable& table, const Team& team,
                                  Cutoff cutoff, double* values) {
-  fill_tiles(cutoff.score, table, row.tiles, team, values, [&](std::int64_t tile, float) {
-    return static_cast<double>(count_in_part(row.tile(tile), tile, cutoff));
-  });
+  fill_tiles(cutoff.score, table, row.tiles, team, values,
+             [&](int tile, float) { return static_cast<double>(count_in_part(row.tile(tile), tile, cutoff)); });
 }
 
 /// values[tile] = the sum of weight * (score - max) over its finite tokens, in units of the row; never above 0.
@@ -50,7 +49,7 @@ template <class Element>
 __device__ void find_moments(const RowReader<Element, NoEdits>& row, const RowUnits& units, const TileTable& table,
                              const Team& team, float max, double* values) {
   const double origin = static_cast<double>(max);
-  fill_tiles(-FLT_MAX, table, row.tiles, team, values, [&](std::int64_t tile, float tile_max) {
+  fill_tiles(-FLT_MAX, table, row.tiles, team, values, [&](int tile, float tile_max) {
     const WeightConstants constants = weight_constants(reference_of(tile_max, units.scale), units.scale);
     const double moment = sum_of_tokens(row, tile, [&](double sum, float score) {
       const auto weight =
@@ -69,15 +68,15 @@ __device__ __forceinline__ double entropy_of(const Logprobs& logprobs, float max
 }
 
 /// What the looks at the row have found; by one warp. The moments of tiles come first in table.kept, then their counts.
-__device__ __forceinline__ void write_scores(const ScoreTask& task, std::int64_t row, const TileTable& table,
-                                             std::int64_t tiles, const RowUnits& units, float max, float score) {
+__device__ __forceinline__ void write_scores(const ScoreTask& task, std::int64_t row, const TileTable& table, int tiles,
+                                             const RowUnits& units, float max, float score) {
   const double mass = mass_of_row(table, tiles, units);
   const Logprobs logprobs(units, mass);
   const bool writes = lane_of_warp() == 0;
   if (writes && task.out.logprobs) task.out.logprobs[row] = rounded_logprob(logprobs, score);
   if (writes && task.out.logsumexps) task.out.logsumexps[row] = finite_float(logprobs.sum());
   if (!task.out.entropies) return;
-  const double moment = sum_of_tiles(tiles, [&](std::int64_t tile) { return __ldcg(table.kept + tile); });
+  const double moment = sum_of_tiles(tiles, [&](int tile) { return __ldcg(table.kept + tile); });
   if (writes) task.out.entropies[row] = static_cast<float>(entropy_of(logprobs, max, moment, mass));
 }
 
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
 
   if (team.rank != 0 || warp_of_block() != 0) return;
   if (task.out.ranks) {
-    const double rank = sum_of_tiles(row.tiles, [&](std::int64_t tile) { return __ldcg(counts + tile); });
+    const double rank = sum_of_tiles(row.tiles, [&](int tile) { return __ldcg(counts + tile); });
     if (lane_of_warp() == 0) task.out.ranks[index] = static_cast<std::int64_t>(rank);
   }
   if (greedy) {

@@ -71,6 +71,23 @@ __device__ __forceinline__ Elements<Element, kWidth> load_elements(const Element
   }
 }
 
+template <class Element, int kWidth>
+__device__ __forceinline__ void widen_all(const Elements<Element, kWidth>& elements, float (&scores)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) scores[i] = widen(elements.at[i]);
+}
+
+/// By words of two: one by one, every second one would first have to be moved.
+template <int kWidth>
+__device__ __forceinline__ void widen_all(const Elements<Bfloat16, kWidth>& elements, float (&scores)[kWidth]) {
+  const auto words = bit_cast<Elements<std::uint32_t, kWidth / 2>>(elements);
+#pragma unroll
+  for (int i = 0; i < kWidth / 2; ++i) {
+    scores[2 * i] = bit_cast<float>(words.at[i] << 16);
+    scores[2 * i + 1] = bit_cast<float>(words.at[i] & 0xffff0000u);
+  }
+}
+
 /// Whether every tile of the row begins at a multiple of 16 bytes.
 template <class Element>
 __device__ __forceinline__ bool is_aligned(const Element* row) {
@@ -79,8 +96,8 @@ __device__ __forceinline__ bool is_aligned(const Element* row) {
 
 /// The token of a thread's first score; it counts its others from there, which fits an instruction's own bits.
 template <int kWidth>
-__device__ __forceinline__ std::int64_t first_token(std::int64_t tile) {
-  return tile * kTile + Place<kWidth>().token();
+__device__ __forceinline__ std::int64_t first_token(int tile) {
+  return std::int64_t{tile} * kTile + Place<kWidth>().token();
 }
 
 /// `distance` from a thread's first token, where none beyond the tile counts.
@@ -91,8 +108,7 @@ __device__ __forceinline__ int within_tile(std::int64_t distance) {
 /// The scores of this thread in the tile, -inf past the row. `whole`: all tiles of the warp are inside of the row,
 /// which is aligned.
 template <int kWidth, class Element>
-__device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64_t vocab, std::int64_t tile,
-                                                  bool whole) {
+__device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64_t vocab, int tile, bool whole) {
   const std::int64_t first = first_token<kWidth>(tile);
   Part<kWidth> part;
   if (whole) {
@@ -100,10 +116,7 @@ __device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64
 #pragma unroll
     for (int line = 0; line < kLinesPerGroup; ++line) lines[line] = load_elements<kWidth>(row + first + line * kLanes);
 #pragma unroll
-    for (int line = 0; line < kLinesPerGroup; ++line) {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) part.score[line][i] = widen(lines[line].at[i]);
-    }
+    for (int line = 0; line < kLinesPerGroup; ++line) widen_all(lines[line], part.score[line]);
   } else {
     const int end = within_tile(vocab - first);
     const Element* const from = row + first;
@@ -119,31 +132,43 @@ __device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64
   return part;
 }
 
-// ---- what must not be in a row ----
+// ---- maxima ----
 
-enum Fault : unsigned { kNoFault = 0, kInfinityFault = 1, kNanFault = 2 };
+/// The larger of two, NaN where either is: what must not be in a row shows in its largest score.
+__device__ __forceinline__ float larger_or_nan(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+#else
+  return a > b || a != a ? a : b;
+#endif
+}
 
-/// Faults of this thread's scores.
 template <int kWidth>
-__device__ __forceinline__ unsigned faults_of(const Part<kWidth>& part) {
-  bool finite = true;
+__device__ __forceinline__ float max_of_part(const Part<kWidth>& part) {
+  float largest = part.score[0][0];
 #pragma unroll
   for (int line = 0; line < kLinesPerGroup; ++line) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) finite &= part.score[line][i] <= FLT_MAX;
+    for (int i = 0; i < kWidth; ++i) largest = larger_or_nan(part.score[line][i], largest);
   }
-  if (finite) return kNoFault;
-  unsigned faults = kNoFault;
+  return largest;
+}
+
+/// The largest of the values that the threads of a tile hold.
+template <int kWidth>
+__device__ __forceinline__ float max_of_tile(float largest) {
 #pragma unroll
-  for (int line = 0; line < kLinesPerGroup; ++line) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float score = part.score[line][i];
-      if (score != score) faults |= kNanFault;
-      if (score > FLT_MAX) faults |= kInfinityFault;
-    }
+  for (int apart = Place<kWidth>::kThreadsPerTile / 2; apart > 0; apart /= 2) {
+    largest = larger_or_nan(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
   }
-  return faults;
+  return largest;
+}
+
+/// `max`, but NaN or +inf of before the edits, which may have hidden it.
+__device__ __forceinline__ float valid_or_fault(float max, float unedited) {
+  return unedited <= FLT_MAX ? max : unedited;
 }
 
 // ---- edits ----
@@ -159,8 +184,8 @@ __device__ __forceinline__ void edit_each(Part<kWidth>& part, Edit edit) {
 }
 
 template <int kWidth>
-__device__ __forceinline__ void apply_bias(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
-                                           const RowEdits& edits, std::int64_t row) {
+__device__ __forceinline__ void apply_bias(Part<kWidth>& part, int tile, std::int64_t vocab, const RowEdits& edits,
+                                           std::int64_t row) {
   const std::int64_t first = first_token<kWidth>(tile);
   if (edits.bias) {
     const float* const bias = edits.bias + (row * edits.bias_stride + first);
@@ -181,11 +206,11 @@ __device__ __forceinline__ void apply_bias(Part<kWidth>& part, std::int64_t tile
 
 /// A word of the mask is a line of the row.
 template <int kWidth>
-__device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, std::int64_t tile, const RowEdits& edits,
+__device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, int tile, const RowEdits& edits,
                                                    std::int64_t row) {
   const Place<kWidth> place;
   const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
-  const std::int64_t first = tile * kLinesPerTile + place.group() * kLinesPerGroup;
+  const int first = tile * kLinesPerTile + place.group() * kLinesPerGroup;
 #pragma unroll
   for (int line = 0; line < kLinesPerGroup; ++line) {
     const std::uint32_t word = first + line < edits.allowed_words ? words[first + line] : 0u;
@@ -199,14 +224,14 @@ static_assert(kLanes == 32, "a word of a mask holds a line");
 
 /// A biased score stays finite.
 template <int kWidth>
-__device__ __forceinline__ void apply_biases(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
-                                             const RowEdits& edits, std::int64_t row) {
+__device__ __forceinline__ void apply_biases(Part<kWidth>& part, int tile, std::int64_t vocab, const RowEdits& edits,
+                                             std::int64_t row) {
   if (edits.bias || edits.token_bias_count > 0) apply_bias(part, tile, vocab, edits, row);
 }
 
 template <int kWidth>
-__device__ __forceinline__ void apply_mask(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
-                                           const RowEdits& edits, std::int64_t row) {
+__device__ __forceinline__ void apply_mask(Part<kWidth>& part, int tile, std::int64_t vocab, const RowEdits& edits,
+                                           std::int64_t row) {
   if (edits.allowed) {
     const std::int64_t first = first_token<kWidth>(tile);
     const std::uint8_t* const allowed = edits.allowed + (row * edits.allowed_stride + first);
@@ -226,8 +251,8 @@ __device__ __forceinline__ void apply_mask(Part<kWidth>&, std::int64_t, std::int
 
 /// In the order of the contract; a forbidden token is -inf whatever its bias.
 template <int kWidth, class EditsOfRows>
-__device__ __forceinline__ void apply_edits(Part<kWidth>& part, std::int64_t tile, std::int64_t vocab,
-                                            const EditsOfRows& edits, std::int64_t row) {
+__device__ __forceinline__ void apply_edits(Part<kWidth>& part, int tile, std::int64_t vocab, const EditsOfRows& edits,
+                                            std::int64_t row) {
   apply_biases(part, tile, vocab, edits, row);
   apply_mask(part, tile, vocab, edits, row);
 }
@@ -275,7 +300,7 @@ __device__ __forceinline__ void apply_edits_to_line(float (&)[kWidth], int, std:
 template <int kWidth>
 class CutoffOfPart {
  public:
-  __device__ CutoffOfPart(Cutoff cutoff, std::int64_t tile)
+  __device__ CutoffOfPart(Cutoff cutoff, int tile)
       : score_(cutoff.score), last_(within_tile(cutoff.token - first_token<kWidth>(tile))) {}
 
   __device__ __forceinline__ bool keeps(float score, int offset) const {
@@ -283,50 +308,42 @@ class CutoffOfPart {
     return (score > score_) | ((score == score_) & (offset <= last_));
   }
 
+  /// Whether of equal tokens that the thread holds some may be kept and others not.
+  __device__ __forceinline__ bool divides_ties() const { return last_ >= 0 && last_ < kLastOffset; }
+
+  /// The least score that is kept where ties are not divided.
+  __device__ __forceinline__ float least() const { return last_ < 0 ? next_above(score_) : score_; }
+
  private:
+  static constexpr int kLastOffset = (kLinesPerGroup - 1) * kLanes + kWidth - 1;
+
   float score_;
   int last_;
 };
 
 /// What the cutoff does not keep becomes -inf.
 template <int kWidth>
-__device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, std::int64_t tile, Cutoff cutoff) {
+__device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, int tile, Cutoff cutoff) {
   const CutoffOfPart<kWidth> of_part(cutoff, tile);
-  edit_each(part, [&](float& score, int offset) {
-    if (!of_part.keeps(score, offset)) score = -INFINITY;
-  });
+  if (of_part.divides_ties()) {  // in one tile of a row at most
+    edit_each(part, [&](float& score, int offset) {
+      if (!of_part.keeps(score, offset)) score = -INFINITY;
+    });
+  } else {
+    const float least = of_part.least();
+    edit_each(part, [&](float& score, int) {
+      if (!(score >= least)) score = -INFINITY;
+    });
+  }
 }
 
 /// How many of the thread's tokens the cutoff keeps.
 template <int kWidth>
-__device__ __forceinline__ int count_kept_of_part(Part<kWidth>& part, std::int64_t tile, Cutoff cutoff) {
+__device__ __forceinline__ int count_kept_of_part(Part<kWidth>& part, int tile, Cutoff cutoff) {
   const CutoffOfPart<kWidth> of_part(cutoff, tile);
   int count = 0;
   edit_each(part, [&](float& score, int offset) { count += of_part.keeps(score, offset) ? 1 : 0; });
   return count;
-}
-
-// ---- maxima ----
-
-template <int kWidth>
-__device__ __forceinline__ float max_of_part(const Part<kWidth>& part) {
-  float largest = part.score[0][0];
-#pragma unroll
-  for (int line = 0; line < kLinesPerGroup; ++line) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) largest = larger(part.score[line][i], largest);
-  }
-  return largest;
-}
-
-/// The largest of the values that the threads of a tile hold.
-template <int kWidth>
-__device__ __forceinline__ float max_of_tile(float largest) {
-#pragma unroll
-  for (int apart = Place<kWidth>::kThreadsPerTile / 2; apart > 0; apart /= 2) {
-    largest = larger(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
-  }
-  return largest;
 }
 
 // ---- sums of weights ----

@@ -9,33 +9,32 @@ namespace tokendraw::cuda {
 
 /// `total`, and value_of(tile) added for every tile in order; by one warp, for all of its threads.
 template <class ValueOf>
-__device__ __forceinline__ double sum_of_tiles_after(double total, std::int64_t tiles, ValueOf value_of) {
-  for (std::int64_t first = 0; first < tiles; first += kWarp) {
-    const std::int64_t own = first + lane_of_warp();
+__device__ __forceinline__ double sum_of_tiles_after(double total, int tiles, ValueOf value_of) {
+  for (int first = 0; first < tiles; first += kWarp) {
+    const int own = first + lane_of_warp();
     total = sum_of_warp_after(total, own < tiles ? value_of(own) : 0.0);
   }
   return total;
 }
 
 template <class ValueOf>
-__device__ __forceinline__ double sum_of_tiles(std::int64_t tiles, ValueOf value_of) {
+__device__ __forceinline__ double sum_of_tiles(int tiles, ValueOf value_of) {
   return sum_of_tiles_after(0.0, tiles, value_of);
 }
 
 /// What all finite tokens weigh, of the sums that the first look has left; by one warp.
-__device__ __forceinline__ double mass_of_row(const TileTable& table, std::int64_t tiles, const RowUnits& units) {
-  return sum_of_tiles(
-      tiles, [&](std::int64_t tile) { return units.scaled(__ldcg(table.sums + tile), __ldcg(table.maxima + tile)); });
+__device__ __forceinline__ double mass_of_row(const TileTable& table, int tiles, const RowUnits& units) {
+  return sum_of_tiles(tiles,
+                      [&](int tile) { return units.scaled(__ldcg(table.sums + tile), __ldcg(table.maxima + tile)); });
 }
 
 /// The sum of add(sum, score) over the tokens of a tile that are in the row; by one warp.
 template <class Element, class EditsOfRows, class Add>
-__device__ __forceinline__ double sum_of_tokens(const RowReader<Element, EditsOfRows>& row, std::int64_t tile,
-                                                Add add) {
+__device__ __forceinline__ double sum_of_tokens(const RowReader<Element, EditsOfRows>& row, int tile, Add add) {
   double sum = 0.0;
 #pragma unroll 4
   for (int line = 0; line < kLinesPerTile; ++line) {
-    const std::int64_t token = tile * kTile + line * kLanes + lane_of_warp();
+    const std::int64_t token = std::int64_t{tile} * kTile + line * kLanes + lane_of_warp();
     if (token >= row.vocab) continue;
     float score[1] = {widen(row.logits[token])};
     apply_edits_to_line(score, 1, static_cast<std::int32_t>(token), row.edits, row.index);
@@ -50,15 +49,15 @@ static_assert(kLanes == kWarp, "a thread for each lane");
 /// values[tile] of every tile of the team that reaches `score` = what value_of(tile, max) makes of it in all threads of
 /// a warp; 0 of the others.
 template <class ValueOf>
-__device__ __forceinline__ void fill_tiles(float score, const TileTable& table, std::int64_t tiles, const Team& team,
+__device__ __forceinline__ void fill_tiles(float score, const TileTable& table, int tiles, const Team& team,
                                            double* values, ValueOf value_of) {
   for_each_tile_from(
       score, table, tiles, team,
-      [&](std::int64_t tile, float max) {
+      [&](int tile, float max) {
         const double value = value_of(tile, max);
         if (lane_of_warp() == 0) __stcg(values + tile, value);
       },
-      [&](std::int64_t tile) { __stcg(values + tile, 0.0); });
+      [&](int tile) { __stcg(values + tile, 0.0); });
 }
 
 /// A distribution's logarithms, of scores.

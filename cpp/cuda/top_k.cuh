@@ -67,8 +67,7 @@ struct RowOfChunks {
   __device__ __forceinline__ void visit_line(const Elements<Element, kWidth>& elements, std::int32_t first,
                                              Visit visit) const {
     float scores[kWidth];
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) scores[i] = widen(elements.at[i]);
+    widen_all(elements, scores);
     const int count = count_from(first);
     apply_edits_to_line(scores, count, first, edits, index);
 #pragma unroll
@@ -107,24 +106,22 @@ __device__ void scan_chunks(const RowOfChunks<Element, EditsOfRows>& row, float*
   const int step = static_cast<int>(blocks) * kThreads;
   for (int chunk = static_cast<int>(rank) * kThreads + static_cast<int>(threadIdx.x); chunk < row.chunks();
        chunk += step) {
-    const std::int64_t tile = chunk / kChunksPerTile<kWidth>;
-    const bool whole = is_aligned(row.logits) && (tile + 1) * kTile <= row.vocab;
+    const int tile = chunk / kChunksPerTile<kWidth>;
+    const bool whole = is_aligned(row.logits) && std::int64_t{tile + 1} * kTile <= row.vocab;
     Part<kWidth> part = load_part<kWidth>(row.logits, row.vocab, tile, whole);
-    const unsigned faults = faults_of(part);
+    const float unedited = max_of_part(part);
     apply_edits(part, tile, row.vocab, row.edits, row.index);
-    const float max = max_of_part(part);
-    maxima[chunk] = faults == kNoFault ? max : (faults & kNanFault) != 0 ? NAN : INFINITY;
+    maxima[chunk] = valid_or_fault(max_of_part(part), unedited);
   }
 }
 
 /// The largest score of the row, in every thread; NaN where it holds one.
 __device__ inline float max_of_chunks(const float* maxima, int chunks) {
-  const auto larger_or_nan = [](float a, float b) { return a > b || a != a ? a : b; };
   float max = -INFINITY;
   for (int chunk = static_cast<int>(threadIdx.x); chunk < chunks; chunk += kThreads) {
     max = larger_or_nan(maxima[chunk], max);
   }
-  return merged_in_block(max, larger_or_nan);
+  return merged_in_block(max, [](float a, float b) { return larger_or_nan(a, b); });
 }
 
 // ---- keys: what a selection counts by ----

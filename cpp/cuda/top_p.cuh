@@ -34,6 +34,7 @@ struct NucleusScratch {
     std::uint64_t listed[kMaxBetween];  // of the team, in the total order
   };
   std::uint64_t found[kMaxBetween];  // of this block
+  Ends probe;
   unsigned found_count;
   int guess;
   double masses_of[2];
@@ -168,7 +169,7 @@ class Nucleus {
     __syncthreads();
     for_each_tile_from(
         probe.outer.score, table_, row_.tiles, team_,
-        [&](std::int64_t tile, float max) {
+        [&](int tile, float max) {
           Part<4> part = row_.tile(tile);
           if (list) list_between(part, tile, probe);
       // The outer one first, as the inner one keeps less.
@@ -179,7 +180,7 @@ class Nucleus {
             if (lane_of_warp() == 0) __stcg(table_.kept + end * row_.tiles + tile, sum);
           }
         },
-        [&](std::int64_t tile) {
+        [&](int tile) {
           __stcg(table_.kept + tile, 0.0);
           __stcg(table_.kept + row_.tiles + tile, 0.0);
         });
@@ -211,16 +212,16 @@ class Nucleus {
     int first = 0, end = 0;  // in the list: the last kept token is among these
     for (int round = 0;; ++round) {
       int guess = 0;
-      Ends probe;
+      const Ends& probe = scratch_.probe;
       if (!listed) {
         const Ruler ruler(bracket, max_, floor, row_.vocab, round >= 2);
         share_out(bracket, ruler);
         // Guesses are nearly always right. Should they fail, every other round halves the bracket.
         guess = round >= 4 && round % 2 == 0 ? ruler.used() / 2 : guess_bucket(target - inner_mass, ruler.used());
-        probe = {ruler.before(guess), ruler.before(guess + 1)};
+        set_probe({ruler.before(guess), ruler.before(guess + 1)});
       } else {
         guess = round_in_list_++ == 0 ? guess_listed(end, target - inner_mass) : (first + end) / 2;
-        probe = {before_listed(guess), guess + 1 < count_ ? before_listed(guess + 1) : bracket.outer};
+        set_probe({before_listed(guess), guess + 1 < count_ ? before_listed(guess + 1) : bracket.outer});
       }
       weigh_both(probe, !listed);
       const double inner = scratch_.masses_of[0], outer = scratch_.masses_of[1];
@@ -248,9 +249,15 @@ class Nucleus {
     return exp2_double(exponent_between({max, 0}, units.reference, units.scale));
   }
 
+  /// For all threads from the next barrier on.
+  __device__ void set_probe(const Ends& probe) {
+    __syncthreads();  // the last one has been read
+    if (threadIdx.x == 0) scratch_.probe = probe;
+  }
+
   __device__ Cutoff before_listed(int i) const { return up_to(candidate_of(scratch_.listed[i])); }
 
-  __device__ __forceinline__ void list_between(Part<4>& part, std::int64_t tile, const Ends& ends) {
+  __device__ __forceinline__ void list_between(Part<4>& part, int tile, const Ends& ends) {
     const CutoffOfPart<4> inner(ends.inner, tile), outer(ends.outer, tile);
     const auto first = static_cast<std::int32_t>(first_token<4>(tile));
     edit_each(part, [&](float& score, int offset) {
@@ -275,7 +282,7 @@ class Nucleus {
     __syncthreads();
     for_each_tile_from(
         bracket.outer.score, table_, row_.tiles, team_,
-        [&](std::int64_t tile, float) {
+        [&](int tile, float) {
           Part<4> part = row_.tile(tile);
           const CutoffOfPart<4> inner(bracket.inner, tile), outer(bracket.outer, tile);
           const std::int64_t first = first_token<4>(tile);
@@ -286,7 +293,7 @@ class Nucleus {
             atomicAdd(&scratch_.buckets.shares[bucket], static_cast<unsigned>(share));
           });
         },
-        [](std::int64_t) {});
+        [](int) {});
     team_.sync();
     for (int bucket = static_cast<int>(threadIdx.x); bucket < kBuckets; bucket += kThreads) {
       std::uint32_t shares = 0;

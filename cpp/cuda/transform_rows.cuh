@@ -87,7 +87,7 @@ __device__ __forceinline__ int count_top_p(const Candidate* list, int count, con
 }
 
 __device__ __forceinline__ double mass_of_list(const Candidate* list, int count, const RowUnits& units) {
-  return sum_of_tiles(count, [&](std::int64_t slot) { return weight_in_row(units, list[slot].score); });
+  return sum_of_tiles(count, [&](int slot) { return weight_in_row(units, list[slot].score); });
 }
 
 /// What top_p and min_p keep of an ordered list; by one warp.
@@ -182,11 +182,11 @@ struct Filter {
     std::uint32_t count = 0;
     for_each_tile_from(
         cutoff.score, table, row.tiles, team,
-        [&](std::int64_t tile, float) {
+        [&](int tile, float) {
           Part<4> part = row.tile(tile);
           count += static_cast<std::uint32_t>(count_kept_of_part(part, tile, cutoff));
         },
-        [](std::int64_t) {});
+        [](int) {});
     return merged_in_block(count, [](std::uint32_t a, std::uint32_t b) { return a + b; });
   }
 };
@@ -212,12 +212,12 @@ __device__ __forceinline__ void write_row(const RowReader<Element, EditsOfRows>&
                                           ValueOf value_of) {
   const Team team{0, 1};
   const bool aligned = is_aligned(out);
-  for (std::int64_t tile = team.worker(); tile < row.tiles; tile += team.workers()) {
+  for (int tile = team.worker(); tile < row.tiles; tile += team.workers()) {
     Part<4> part = row.tile(tile);
     apply_cutoff(part, tile, cutoff);
     const auto value = value_of(tile);
-    const bool whole = aligned && (tile + 1) * kTile <= row.vocab;
-    const std::int64_t first = tile * kTile + Place<4>().token();
+    const bool whole = aligned && std::int64_t{tile + 1} * kTile <= row.vocab;
+    const std::int64_t first = first_token<4>(tile);
 #pragma unroll
     for (int line = 0; line < kLinesPerGroup; ++line) {
       const float (&scores)[4] = part.score[line];
@@ -238,12 +238,12 @@ __device__ __forceinline__ void write_row(const RowReader<Element, EditsOfRows>&
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void write_probs(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
                                             const TileTable& table, const KeptTokens& kept, float* out) {
-  for (std::int64_t tile = threadIdx.x; tile < row.tiles; tile += kThreads) {
+  for (int tile = static_cast<int>(threadIdx.x); tile < row.tiles; tile += kThreads) {
     const float max = __ldcg(table.maxima + tile);
     __stcg(table.kept + tile, max < -FLT_MAX ? 0.0 : units.factor_of(max) / kept.mass);
   }
   __syncthreads();
-  write_row(row, kept.cutoff, out, [&](std::int64_t tile) {
+  write_row(row, kept.cutoff, out, [&](int tile) {
     const float max = __ldcg(table.maxima + tile);
     const double factor = __ldcg(table.kept + tile);
     const WeightConstants constants =
@@ -262,7 +262,7 @@ __device__ __forceinline__ void write_kept(Transform transform, const RowReader<
   if (transform == Transform::kProbs && !kept.is_one) return write_probs(row, units, table, kept, out);
   if (kept.is_one) {
     const bool probs = transform == Transform::kProbs;
-    return write_row(row, kept.cutoff, out, [=](std::int64_t) {
+    return write_row(row, kept.cutoff, out, [=](int) {
       return [=](float score) {
         const float one = transform == Transform::kScores ? score - max : probs ? 1.0f : 0.0f;
         return score < -FLT_MAX ? (probs ? 0.0f : -INFINITY) : one;
@@ -274,7 +274,7 @@ __device__ __forceinline__ void write_kept(Transform transform, const RowReader<
   if (transform == Transform::kLogprobs) {
     line = {static_cast<double>(units.reference.base), log_slope(units.scale), log_offset(units.reference, kept.mass)};
   }
-  write_row(row, kept.cutoff, out, [=](std::int64_t) { return [=](float score) { return line.of(score); }; });
+  write_row(row, kept.cutoff, out, [=](int) { return [=](float score) { return line.of(score); }; });
 }
 
 // logits [rows, vocab] -> out [rows, vocab]; one block per row
@@ -284,6 +284,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   TOKENDRAW_SHARED(space, FilterSpace);
   TOKENDRAW_SHARED(shared, KeptTokens);
   TOKENDRAW_SHARED(params, FilterOfRow);
+  TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
   const std::int64_t index = blockIdx.x;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
   const TileTable table = task.tables.of(index, row.tiles);
@@ -303,7 +304,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     for (std::int64_t token = threadIdx.x; token < row.vocab; token += kThreads) out[token] = NAN;
     return;
   }
-  const RowUnits units{params.scale, reference_of(max, params.scale)};
+  if (threadIdx.x == 0) units = {params.scale, reference_of(max, params.scale)};
+  __syncthreads();
   float* const chunks = task.chunks + index * count_chunks<kWidthOfLook>(row.vocab);
   const Filter<Element, EditsOfRows> filter{row, params, units, table, max, chunks, space, shared};
   write_kept(task.transform, row, params, units, table, max, filter.find(), out);

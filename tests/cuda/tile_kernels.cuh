@@ -13,28 +13,27 @@ struct Summary {
   float max;
 };
 
-// logits [rows, vocab] -> summaries [rows, tiles], faults [rows]; one block per row, one warp per tile or two
+// logits [rows, vocab] -> summaries [rows, tiles]; one block per row, one warp per tile or two
 template <class Element, int kWidth, class EditsOfRows>
-__global__ void __launch_bounds__(128) summarize(const Rows rows, const EditsOfRows edits, const Scale scale,
-                                                 const Cutoff cutoff, Summary* summaries, unsigned* row_faults) {
+__global__ void __launch_bounds__(128)
+    summarize(const Rows rows, const EditsOfRows edits, const Scale scale, const Cutoff cutoff, Summary* summaries) {
   using Where = Place<kWidth>;
   const Where place;
   const std::int64_t index = blockIdx.x;
   const Element* row = rows.row<Element>(index);
-  const std::int64_t tiles = (rows.vocab + kTile - 1) / kTile;
+  const auto tiles = static_cast<int>((rows.vocab + kTile - 1) / kTile);
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const bool aligned = is_aligned(row);
-  for (std::int64_t first = threadIdx.x / kWarp * Where::kTilesPerWarp; first < tiles;
+  for (int first = static_cast<int>(threadIdx.x) / kWarp * Where::kTilesPerWarp; first < tiles;
        first += warps * Where::kTilesPerWarp) {
-    const std::int64_t tile = first + place.tile();
-    const bool whole = aligned && (first + Where::kTilesPerWarp) * kTile <= rows.vocab;
+    const int tile = first + place.tile();
+    const bool whole = aligned && std::int64_t{first + Where::kTilesPerWarp} * kTile <= rows.vocab;
     Part<kWidth> part = load_part<kWidth>(row, rows.vocab, tile, whole);
-    const unsigned faults = faults_of(part);
+    const float unedited = max_of_part(part);
     apply_edits(part, tile, rows.vocab, edits, index);
-    const float max = max_of_tile<kWidth>(max_of_part(part));
+    const float max = max_of_tile<kWidth>(valid_or_fault(max_of_part(part), unedited));
     apply_cutoff(part, tile, cutoff);
     const double sum = sum_of_tile(part, max, scale);
-    if (faults != kNoFault) atomicOr(row_faults + index, faults);
     if (tile < tiles && place.thread % Where::kThreadsPerTile == 0) summaries[index * tiles + tile] = {sum, max};
   }
 }

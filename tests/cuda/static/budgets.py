@@ -24,21 +24,21 @@ UNROLLED_ELSEWHERE = 35  # instructions for an element: what is longer is no loo
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel by what it was instantiated for."""
+    """A kernel by what it was instantiated for; no element where it reads no logits."""
 
     name: str
     element: str
     edits: bool
 
     def __str__(self) -> str:
-        return f"{self.name}<{self.element}{', edits' if self.edits else ''}>"
+        return f"{self.name}<{self.element}{', edits' if self.edits else ''}>" if self.element else self.name
 
 
-def kernel_of(mangled: str) -> Kernel | None:
-    """Read a name as nvcc mangles it; None for a function that is no kernel over rows."""
-    matched = re.search(r"\d([a-z][a-z_]*_rows)I(f|d|NS_7Float16E|NS_8Bfloat16E)", mangled)
+def kernel_of(mangled: str) -> Kernel:
+    """Read a name as nvcc mangles it."""
+    matched = re.search(r"\d([a-z][a-z_]*)I(f|d|NS_7Float16E|NS_8Bfloat16E)", mangled)
     if matched is None:
-        return None
+        return Kernel(mangled, "", False)
     return Kernel(matched.group(1), ELEMENTS[matched.group(2)], "RowEdits" in mangled)
 
 
@@ -78,25 +78,26 @@ def blocks_per_multiprocessor(resources: Resources, architecture: str) -> int:
     return min(by_registers, by_shared, limits.threads // THREADS)
 
 
-def excess(resources: Resources, architecture: str) -> list[str]:
+def local_bytes_of(element: str) -> int:
+    return int(BUDGETS["kernel"]["local_bytes_float64" if element == "float64" else "local_bytes"])
+
+
+def excess(resources: Resources, architecture: str, element: str) -> list[str]:
     """Return what is above the budget of every kernel."""
     budget = BUDGETS["kernel"]
     blocks = blocks_per_multiprocessor(resources, architecture)
     local = resources.stack + resources.local_memory
+    local_budget = local_bytes_of(element)
     found = []
     if resources.registers > budget["registers"]:
         found.append(f"{resources.registers} registers, at most {budget['registers']}")
-    if local > budget["local_bytes"]:
-        found.append(f"{local} bytes of local memory, at most {budget['local_bytes']}")
+    if local > local_budget:
+        found.append(f"{local} bytes of local memory, at most {local_budget}")
     if resources.shared > budget["shared_bytes"]:
         found.append(f"{resources.shared} bytes of shared memory, at most {budget['shared_bytes']}")
     if blocks < budget["blocks_per_multiprocessor"]:
         found.append(f"{blocks} blocks on a multiprocessor, at least {budget['blocks_per_multiprocessor']}")
     return found
-
-
-def local_accesses(code: list[Instruction]) -> list[Instruction]:
-    return [instruction for instruction in code if instruction.name in {"LDL", "STL"}]
 
 
 # ---- loops ----
@@ -109,23 +110,38 @@ def elements_of(loop: Loop, element: str) -> int:
 def kind_of(loop: Loop, element: str) -> str:
     """Return which of the looks at a row it is, by what only that one does."""
     elements = elements_of(loop, element)
-    if loop.count("FFMA") >= 6 * elements:  # the polynomial of a weight
-        return "kept sums" if loop.count("ISETP") >= elements * 3 // 4 else "sums"
+    maxima = loop.count("FMNMX") + 2 * loop.count("FMNMX3")
+    if loop.count("FFMA") >= 6 * elements:  # the polynomial of a weight, which is bounded below
+        return "sums" if maxima >= elements * 3 // 2 else "kept sums"
+    if maxima < elements // 2:
+        return "counts"
     return "maxima" if loop.count("SHFL") > 0 else "chunks"
+
+
+def looks_at_tiles(code: list[Instruction], element: str) -> list[Loop]:
+    """Return the loops over tiles, by the loads of a thread's part of one."""
+    width = min(16, LANES * BYTES[element])
+    loads = LINES * LANES * BYTES[element] // width
+    found = loops_over(code, loads, UNROLLED_ELSEWHERE / BYTES[element])
+    return [loop for loop in found if loop.loads == {width: loads}]
 
 
 def looks_of(code: list[Instruction], element: str) -> dict[str, float]:
     """Return the instructions for an element in each look at a row, the most of several loops."""
-    width = min(16, LANES * BYTES[element])
-    loads = LINES * LANES * BYTES[element] // width
     costs: dict[str, float] = {}
-    for loop in loops_over(code, loads, UNROLLED_ELSEWHERE / BYTES[element]):
-        if loop.loads != {width: loads}:
-            continue
+    for loop in looks_at_tiles(code, element):
         cost = len(loop.instructions) / elements_of(loop, element)
         kind = kind_of(loop, element)
         costs[kind] = max(cost, costs.get(kind, 0.0))
     return costs
+
+
+def local_accesses(code: list[Instruction], element: str) -> list[Instruction]:
+    """Return the loads and stores of local memory that cost more than the budget says."""
+    seen = code
+    if local_bytes_of(element) > 0:
+        seen = [step for loop in looks_at_tiles(code, element) for step in loop.instructions]
+    return [instruction for instruction in seen if instruction.name in {"LDL", "STL"}]
 
 
 def budget_of(kernel: Kernel) -> dict[str, float]:

@@ -75,13 +75,16 @@ def test_too_few_loads_are_no_look():
 
 def test_looks_are_named_by_what_is_in_them():
     code = machine_code.read_code(listing(*LOOK))[NAME]
-    assert budgets.looks_of(code, "float32") == {"maxima": 17 / 32}
+    assert budgets.looks_of(code, "float32") == {"counts": 17 / 32}
     assert budgets.looks_of(code, "float64") == {}
     back = "@P0 BRA 0x0"
-    assert set(looks(*LOADS, back)) == {"chunks"}
+    maxima = ["FMNMX.NAN R9, R0, R1, !PT"] * 32
+    assert set(looks(*LOADS, *maxima, back)) == {"chunks"}
+    assert set(looks(*LOADS, *maxima, "SHFL.BFLY PT, R10, R9, 0x10, 0x1f", back)) == {"maxima"}
     weights = ["FFMA R9, R8, R7, R6"] * 6 * 32
-    assert set(looks(*LOADS, *weights, back)) == {"sums"}
-    assert set(looks(*LOADS, *weights, *["ISETP.LE.AND P1, PT, R9, 0x7, PT"] * 32, back)) == {"kept sums"}
+    assert set(looks(*LOADS, *weights, *2 * maxima, back)) == {"sums"}
+    assert set(looks(*LOADS, *weights, *["FMNMX3 R9, R0, R1, R2, !PT"] * 32, back)) == {"sums"}
+    assert set(looks(*LOADS, *weights, *maxima, back)) == {"kept sums"}
 
 
 def looks(*instructions: str) -> dict[str, float]:
@@ -90,7 +93,15 @@ def looks(*instructions: str) -> dict[str, float]:
 
 def test_local_memory_is_seen():
     code = machine_code.read_code(listing(*LOOK))[NAME]
-    assert [access.address for access in budgets.local_accesses(code)] == [0x130]
+    assert [access.address for access in budgets.local_accesses(code, "float32")] == [0x130]
+
+
+def test_local_memory_of_float64_is_allowed_outside_of_loops():
+    loads = LOADS + [load.replace("R40.64", "R42.64") for load in LOADS]
+    outside = machine_code.read_code(listing("STL [R1], R9", *loads, "@P0 BRA 0x10", "EXIT"))[NAME]
+    inside = machine_code.read_code(listing("STL [R1], R9", *loads, "@P0 BRA 0x0", "EXIT"))[NAME]
+    assert budgets.local_accesses(outside, "float64") == []
+    assert [access.address for access in budgets.local_accesses(inside, "float64")] == [0x0]
 
 
 def test_resources_are_read_by_function():
@@ -106,16 +117,22 @@ def test_kernels_are_named_by_their_types():
     assert budgets.kernel_of(NAME) == budgets.Kernel("draw_rows", "float32", False)
     edited = NAME.replace("If", "INS_8Bfloat16E").replace("7NoEdits", "8RowEdits")
     assert str(budgets.kernel_of(edited)) == "draw_rows<bfloat16, edits>"
-    assert budgets.kernel_of("_ZN9tokendraw4cudaL10mark_validEPKNS_9RowStatusElPb") is None
+    mark_valid = "_ZN9tokendraw4cudaL10mark_validEPKNS_9RowStatusElPb"
+    assert str(budgets.kernel_of(mark_valid)) == mark_valid
+    assert budgets.kernel_of(mark_valid).element == ""
 
 
 def test_what_is_above_the_budget_is_named():
     fits = Resources(registers=128, stack=0, local_memory=0, shared=25000)
-    assert budgets.excess(fits, "sm_90") == []
+    assert budgets.excess(fits, "sm_90", "float32") == []
     assert budgets.blocks_per_multiprocessor(fits, "sm_90") == 2
     assert budgets.blocks_per_multiprocessor(Resources(129, 0, 0, 25000), "sm_90") == 1
     assert budgets.blocks_per_multiprocessor(Resources(32, 0, 0, 40000), "sm_75") == 1
-    wrong = budgets.excess(Resources(registers=168, stack=8, local_memory=0, shared=60000), "sm_90")
+    converted = Resources(registers=128, stack=16, local_memory=0, shared=25000)
+    assert budgets.excess(converted, "sm_90", "float64") == []
+    assert budgets.excess(converted, "sm_90", "float32") == ["16 bytes of local memory, at most 0"]
+    too_much = Resources(registers=168, stack=8, local_memory=0, shared=60000)
+    wrong = budgets.excess(too_much, "sm_90", "float32")
     assert [line.split(",")[0] for line in wrong] == [
         "168 registers",
         "8 bytes of local memory",
