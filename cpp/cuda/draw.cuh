@@ -50,19 +50,20 @@ __device__ __forceinline__ int pick_thread(double weight, Uint128 uniform) {
   return first_thread(left < through);
 }
 
-/// The one of weights[0 .. count) that `uniform` falls on: first which thread's share of them, then which of these.
-__device__ __forceinline__ int pick_index(const double* weights, int count, Uint128 uniform) {
+/// The index in [0, count) that `uniform` falls on: first which thread's share of them, then which of these.
+template <class WeightOf>
+__device__ __forceinline__ int pick_index(WeightOf weight_of, int count, Uint128 uniform) {
   const int share = (count + kWarp - 1) / kWarp;
   const int begin = lane_of_warp() * share;
   const int end = begin + share < count ? begin + share : count;
   double largest = 0.0;
   for (int i = begin; i < end; ++i) {
-    const double weight = __ldcg(weights + i);
+    const double weight = weight_of(i);
     largest = weight > largest ? weight : largest;
   }
   const int exponent = exponent_of(largest_of_warp(largest));
   Uint128 own = 0;
-  for (int i = begin; i < end; ++i) own += to_fixed_point(__ldcg(weights + i), exponent);
+  for (int i = begin; i < end; ++i) own += to_fixed_point(weight_of(i), exponent);
   const Uint128 through = inclusive_sum(own);
   Uint128 left = multiply_high(uniform, shuffle(through, kWarp - 1));
   const int holder = first_thread(left < through);
@@ -70,7 +71,7 @@ __device__ __forceinline__ int pick_index(const double* weights, int count, Uint
   for (int first = holder * share;; first += kWarp) {
     const int i = first + lane_of_warp();
     const bool is_inside = i < (holder + 1) * share && i < count;
-    const Uint128 until = inclusive_sum(is_inside ? to_fixed_point(__ldcg(weights + i), exponent) : 0);
+    const Uint128 until = inclusive_sum(is_inside ? to_fixed_point(weight_of(i), exponent) : 0);
     if (__any_sync(kWholeWarp, left < until)) return first + first_thread(left < until);
     left -= shuffle(until, kWarp - 1);
   }
@@ -131,7 +132,8 @@ template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_within(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
                                                  const TileTable& table, const double* kept, Cutoff cutoff,
                                                  const Levels& levels) {
-  const int tile = row.tiles > 1 ? pick_index(kept, row.tiles, levels.tile()) : 0;
+  const auto weight_of = [&](int tile) { return __ldcg(kept + tile); };
+  const int tile = row.tiles > 1 ? pick_index(weight_of, row.tiles, levels.tile()) : 0;
   return draw_in_tile(row, units.scale, tile, __ldcg(table.maxima + tile), cutoff, levels);
 }
 

@@ -2,7 +2,9 @@
 // The kernel of draws: the steps of one row, one after another. Of top_p on what is no list it makes the first draw.
 #pragma once
 
-#include "cuda/draw.cuh"
+#include <climits>
+
+#include "cuda/draw_list.cuh"
 #include "cuda/draw_task.cuh"
 
 namespace tokendraw::cuda {
@@ -51,6 +53,7 @@ __device__ __forceinline__ Cutoff cutoff_of_top_k(const Row& row, const float* c
 template <int kWidth>
 __device__ __forceinline__ void merge_chunks(const float* chunks, const TileTable& table, int tiles) {
   constexpr int kChunks = kChunksPerTile<kWidth>;
+#pragma unroll 4
   for (int tile = warp_of_block(); tile < tiles; tile += kWarps) {
     const float max = max_of_warp(chunks[tile * kChunks + lane_of_warp() % kChunks]);
     if (lane_of_warp() == 0) __stcg(table.maxima + tile, max);
@@ -64,7 +67,7 @@ __device__ __forceinline__ void merge_chunks(const float* chunks, const TileTabl
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
                                            const TileTable& table, const float* chunks, const Team& team, float max,
-                                           TopKSpace& space, DrawnRow& drawn) {
+                                           bool describes, TopKSpace& space, DrawnRow& drawn) {
   TOKENDRAW_SHARED(of_min_p, Cutoff);
   TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
   const bool writes = threadIdx.x == 0;
@@ -81,11 +84,21 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
   if (params.has_top_k()) {
     const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
     cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space);
-    merge_chunks<kWidthOfLook>(chunks, table, row.tiles);
   }
   const Cutoff passing = cutoff_of_min_p(params, max);
   if (!params.has_nucleus()) cutoff = tighter(cutoff, passing);
   if (writes) drawn.cutoff = cutoff, of_min_p = passing;
+  if (params.has_top_k()) {
+    const int count = params.lists() ? count_listed(space, cutoff) : INT_MAX;
+    if (count > kMaxInRuns || describes) merge_chunks<kWidthOfLook>(chunks, table, row.tiles);
+    if (count <= kMaxInRuns) {
+      weigh_runs(space, count, units);
+      if (warp_of_block() != 0) return;
+      const Candidate token = draw_from_runs(space.runs, units.scale, Levels(params.source, 0));
+      if (writes) drawn.token = token;
+      return;
+    }
+  }
 
   double* kept = table.kept;
 #pragma unroll 1
@@ -124,13 +137,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   TOKENDRAW_SHARED(params, RowParams);
   TOKENDRAW_SHARED(space, TopKSpace);
   TOKENDRAW_SHARED(drawn, DrawnRow);
+  TOKENDRAW_SHARED(table, TileTable);  // not in every thread's registers
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
   const unsigned rank = blockIdx.x % blocks;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
-  const TileTable table = task.tables.of(index, row.tiles);
 
   if (warp_of_block() == 0) read_params(task, index, &params);
+  if (threadIdx.x == 0) table = task.tables.of(index, row.tiles);
   __syncthreads();
   if (!params.legal) {
     if (rank == 0 && threadIdx.x == 0) write_invalid(task, index, RowStatus::kIllegal);
@@ -164,7 +178,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     if (team.rank == 0 && threadIdx.x == 0) write_invalid(task, index, status);
     return;
   }
-  draw_token(row, params, table, chunks, team, max, space, drawn);
+  draw_token(row, params, table, chunks, team, max, task.describes, space, drawn);
   if (team.rank == 0 && threadIdx.x == 0) write_drawn(task, index, drawn);
 }
 

@@ -153,12 +153,25 @@ inline constexpr int kMaxFound = 2 * kMaxListed;  // tokens that may be left whe
 inline constexpr int kBins = 2048;
 inline constexpr int kBinsPerThread = kBins / kThreads;
 
+inline constexpr int kMaxCounted = 128;  // of a list that is ordered by counting
+inline constexpr int kMaxInRuns = 128;
+static_assert(kMaxCounted <= kThreads && kMaxInRuns <= kThreads, "a thread for each");
+
+/// A few listed tokens by ascending token: those of a tile are neighbours, a run.
+struct RunsOfTokens {
+  Candidate tokens[kMaxInRuns];
+  double sums[kMaxInRuns];    // of runs, in units of the row
+  int begin[kMaxInRuns + 1];  // of runs
+  int count;                  // of runs
+};
+
 /// What a selection works in: shared memory, 24 KiB. `list` is its result.
 struct TopKSpace {
   Candidate list[kMaxFound];
   union {
     std::uint32_t bins[kBins];
     std::uint32_t chunks[kMaxFound];  // those that are read again
+    RunsOfTokens runs;                // of what a draw is from
   };
   std::uint32_t count;
   KeyBracket bracket;
@@ -334,9 +347,22 @@ __device__ void list_in(const Row& row, const float* maxima, KeyBracket bracket,
   list_kept(row, maxima, cutoff_in(row, maxima, bracket, k, kMaxFound, space), space);
 }
 
+/// Orders a list of at most kMaxCounted tokens: each thread counts what comes before its own.
+__device__ inline void sort_short_list(TopKSpace& space) {
+  const auto count = static_cast<int>(space.count);
+  const auto slot = static_cast<int>(threadIdx.x);
+  const Candidate own = slot < count ? space.list[slot] : Candidate{};
+  int place = 0;
+  for (int i = 0; i < count; ++i) place += before(space.list[i], own) ? 1 : 0;
+  __syncthreads();
+  if (slot < count) space.list[place] = own;
+  __syncthreads();
+}
+
 /// Orders space.list by a bitonic network; a step whose pairs are no more than a warp apart needs no block.
 __device__ inline void sort_list(TopKSpace& space) {
   const auto count = static_cast<int>(space.count);
+  if (count <= kMaxCounted) return sort_short_list(space);
   int size = 2;
   while (size < count) size *= 2;
   for (int slot = count + static_cast<int>(threadIdx.x); slot < size; slot += kThreads) {

@@ -67,6 +67,26 @@ def test_large_vocabs(size):
     for name in ("peaked", "two_levels", "holes"):
         assert_same(VALID[name](size)[None], step=3, **FILTERS["all"])
 
+# ---- a few listed tokens, whose tiles are not read again ----
+
+FEW = {
+    "spread": lambda random, size: random.normal(0, 3, (4, size)),
+    "flat": lambda random, size: np.zeros((4, size)),
+    "steps": lambda random, size: np.floor(random.normal(0, 2, (4, size))),
+    "huge": lambda random, size: random.normal(0, 1e30, (4, size)),
+    "neighbours": lambda random, size: -np.abs(np.arange(size) - size // 3) / 7 + random.normal(0, 0.1, (4, size)),
+}
+
+
+@pytest.mark.parametrize("kind", FEW)
+@pytest.mark.parametrize("size", [40, 1024, 2500])
+def test_draws_from_a_few_listed_tokens(size, kind):
+    random = generator(29, size, list(FEW).index(kind))
+    logits = FEW[kind](random, size).astype(np.float32)
+    for top_k in (2, 3, 31, 127, 128, 129):
+        for filters in ({}, {"top_p": 0.8}, {"min_p": 0.1, "temperature": 1.7}):
+            assert_same(logits, top_k=top_k, step=top_k, **filters)
+
 
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("schedule", [1, 2, 3])

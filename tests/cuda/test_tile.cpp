@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tile in the registers of a warp says of its scores, to the bit, what the CPU's kernels say.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -159,6 +160,54 @@ TEST(every_schedule_sums_alike) {
     check_summaries(found, "schedule", scale, kKeepFinite, [&](std::int64_t row) { return batch.view(row); });
   }
   emulated::set_schedule(0);
+}
+
+/// The first `count` tokens of a row in its order.
+std::vector<Candidate> first_of(const Floats& row, int count) {
+  std::vector<Candidate> all;
+  for (std::size_t i = 0; i < row.size(); ++i) all.push_back({row[i], static_cast<std::int32_t>(i)});
+  std::sort(all.begin(), all.end(), before);
+  all.resize(std::min(all.size(), static_cast<std::size_t>(count)));
+  return all;
+}
+
+TEST(listed_tokens_weigh_what_their_tiles_do) {
+  constexpr int kVocab = 5003;
+  for (const auto& [name, values] : rows_of(kVocab)) {
+    Floats rows;
+    for (int row = 0; row < kRows; ++row) rows.insert(rows.end(), values.begin(), values.end());
+    const Batch<float> batch(rows, kVocab, kVocab, 0);
+    for (const double temperature : {0.7, 40.0, 1e-30}) {
+      const Scale scale = make_scale(temperature);
+      for (const int count : {1, 2, 3, 31, 100, cuda::kMaxInRuns}) {
+        const std::vector<Candidate> list = first_of(values, count);
+        const Summaries tiles = summarized<float, 4>(batch, cuda::NoEdits{}, scale, through(list.back()));
+        const Array<Candidate> listed(list);
+        Array<test::RunSum> runs(list.size());
+        Array<int> found(1);
+        cuda::LaunchShape shape;
+        shape.block = cuda::kThreads;
+        const auto error = cuda::launch(test::sum_runs, shape, listed.get(), static_cast<int>(list.size()), scale,
+                                        runs.get(), found.get());
+        CHECK_EQUAL(static_cast<int>(error), 0);
+        CHECK_EQUAL(static_cast<int>(cudaDeviceSynchronize()), 0);
+        const std::vector<test::RunSum> sums = runs.values();
+        const int count_found = found.values()[0];
+        const cuda::RowUnits units{scale, reference_of(list[0].score, scale)};
+        int seen = 0;
+        for (int tile = 0; tile < cpu::count_tiles(kVocab); ++tile) {
+          const Summary& expected = tiles[static_cast<std::size_t>(tile)];
+          const double sum = units.scaled(expected.sum, expected.max);
+          const bool has_run = seen < count_found && sums[static_cast<std::size_t>(seen)].tile == tile;
+          const double of_run = has_run ? sums[static_cast<std::size_t>(seen++)].sum : 0.0;
+          CHECK_WITH(same_bits(of_run, sum), name + ", tile " + std::to_string(tile) + ", first " +
+                                                 std::to_string(count) + ": " + test::shown(of_run) + " is not " +
+                                                 test::shown(sum));
+        }
+        CHECK_EQUAL(seen, count_found);
+      }
+    }
+  }
 }
 
 /// All edits at once, or one alone.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What cuda/tile.cuh makes of rows, as kernels that a test can compare with the CPU's.
+// What cuda/tile.cuh and cuda/draw_list.cuh make of rows, as kernels that a test can compare with the CPU's.
 #pragma once
 
+#include "cuda/draw_list.cuh"
 #include "cuda/tile.cuh"
 
 namespace tokendraw::test {
@@ -36,6 +37,25 @@ __global__ void __launch_bounds__(128)
     const double sum = sum_of_tile(part, max, scale);
     if (tile < tiles && place.thread % Where::kThreadsPerTile == 0) summaries[index * tiles + tile] = {sum, max};
   }
+}
+
+/// What a run of listed tokens weighs in units of the row, and its tile.
+struct RunSum {
+  double sum;
+  int tile;
+};
+
+// list [count], of a row in its order -> runs [count], of which *found are written; one block
+static __global__ void __launch_bounds__(kThreads)
+    sum_runs(const Candidate* list, const int count, const Scale scale, RunSum* runs, int* found) {
+  TOKENDRAW_SHARED(space, TopKSpace);
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) space.list[i] = list[i];
+  __syncthreads();
+  weigh_runs(space, count, {scale, reference_of(list[0].score, scale)});
+  for (int run = static_cast<int>(threadIdx.x); run < space.runs.count; run += kThreads) {
+    runs[run] = {space.runs.sums[run], space.runs.tokens[space.runs.begin[run]].token / kTile};
+  }
+  if (threadIdx.x == 0) *found = space.runs.count;
 }
 
 }  // namespace tokendraw::test
