@@ -79,9 +79,9 @@ class Job:
 JOBS = (
     Job("greedy", "maxima", finish=500),
     Job("temperature", "sums"),
-    Job("top-k 50", "chunks", share=0.05, finish=5500),
+    Job("top-k 50", "chunks", share=0.04, finish=3900),
     Job("min-p 0.05", "maxima", share=0.1, finish=2800),
-    Job("top-k 50 + top-p", "chunks", share=0.05, finish=6300),
+    Job("top-k 50 + top-p", "chunks", share=0.04, finish=4100),
     Job("top-p, peaked", "sums", share=0.05, finish=3900, launches=2),
     Job("top-p, dense", "sums", share=1.0, finish=3900, searches=True, launches=2),
 )
