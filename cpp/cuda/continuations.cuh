@@ -73,7 +73,7 @@ __device__ __forceinline__ void summarize_beam(const RowReader<Element, EditsOfR
                                                const Team& team) {
   constexpr int kWidth = kWidthOfLook;
   using Where = Place<kWidth>;
-  const Where place;
+  const Where place{};
   const int thread_of_tile = place.thread % Where::kThreadsPerTile;
   for (int first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
        first += team.workers() * Where::kTilesPerWarp) {

@@ -55,7 +55,7 @@ __device__ __forceinline__ std::uint32_t count_kept(const RowReader<Element, Edi
 /// lanes by halves, all in float64.
 __device__ __forceinline__ double moment_of_tile(const Part<4>& part, float tile_max, const Scale& scale,
                                                  double origin) {
-  const Place<4> place;
+  const Place<4> place{};
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
   double sums[4] = {};
 #pragma unroll
@@ -202,7 +202,7 @@ __device__ __forceinline__ void describe_best(const DescribeTask& task, const Ro
 template <class Element>
 __device__ __forceinline__ void describe_raw(const DescribeTask& task, std::int64_t index, const TileTable& table,
                                              std::int32_t token) {
-  const NoEdits none;
+  const NoEdits none{};
   const RowReader<Element, NoEdits> row(task.drawn.rows, index, none);
   const Scale scale = make_scale(1.0);
   summarize<true>(row, scale, table, one_block());

@@ -27,13 +27,14 @@ __device__ __forceinline__ Uint128 inclusive_sum(Uint128 value) {
   return value;
 }
 
-__device__ __forceinline__ double largest_of_warp(double value) {
+__device__ __forceinline__ int largest_of_warp(int value) {
+#if __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(kWholeWarp, value);
+#else
 #pragma unroll
-  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
-    const double other = __shfl_xor_sync(kWholeWarp, value, apart);
-    value = other > value ? other : value;
-  }
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) value = max(__shfl_xor_sync(kWholeWarp, value, apart), value);
   return value;
+#endif
 }
 
 __device__ __forceinline__ int first_thread(bool holds) {
@@ -44,7 +45,7 @@ __device__ __forceinline__ int first_thread(bool holds) {
 
 /// The thread that `uniform` falls on, in proportion to the weights of all.
 __device__ __forceinline__ int pick_thread(double weight, Uint128 uniform) {
-  const int exponent = exponent_of(largest_of_warp(weight));
+  const int exponent = largest_of_warp(exponent_of(weight));
   const Uint128 through = inclusive_sum(to_fixed_point(weight, exponent));
   const Uint128 left = multiply_high(uniform, shuffle(through, kWarp - 1));
   return first_thread(left < through);
@@ -61,7 +62,7 @@ __device__ __forceinline__ int pick_index(WeightOf weight_of, int count, Uint128
     const double weight = weight_of(i);
     largest = weight > largest ? weight : largest;
   }
-  const int exponent = exponent_of(largest_of_warp(largest));
+  const int exponent = largest_of_warp(exponent_of(largest));
   Uint128 own = 0;
   for (int i = begin; i < end; ++i) own += to_fixed_point(weight_of(i), exponent);
   const Uint128 through = inclusive_sum(own);
@@ -77,15 +78,18 @@ __device__ __forceinline__ int pick_index(WeightOf weight_of, int count, Uint128
   }
 }
 
-/// The three blocks of one draw.
-struct Levels {
-  RandomSource source;
-  std::uint32_t first_block;
+/// The three blocks of one draw, each found by another thread of a warp.
+class Levels {
+ public:
+  __device__ Levels(const RandomSource& random, std::uint32_t round)
+      : own_(uniform_bits(random, Purpose::kDraw, 3 * round + static_cast<std::uint32_t>(lane_of_warp() % 3))) {}
 
-  __device__ Levels(const RandomSource& random, std::uint32_t round) : source(random), first_block(3 * round) {}
-  __device__ Uint128 tile() const { return uniform_bits(source, Purpose::kDraw, first_block); }
-  __device__ Uint128 lane() const { return uniform_bits(source, Purpose::kDraw, first_block + 1); }
-  __device__ Uint128 token() const { return uniform_bits(source, Purpose::kDraw, first_block + 2); }
+  __device__ Uint128 tile() const { return shuffle(own_, 0); }
+  __device__ Uint128 lane() const { return shuffle(own_, 1); }
+  __device__ Uint128 token() const { return shuffle(own_, 2); }
+
+ private:
+  Uint128 own_;
 };
 
 /// Of the scores of one lane, which is the same for all threads, the one in the line of this thread's number.
@@ -114,7 +118,8 @@ template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                                   int tile, float tile_max, Cutoff cutoff, const Levels& levels) {
   Part<4> part = row.tile(tile);
-  apply_cutoff(part, tile, cutoff);
+  const bool keeps_all = cutoff.score <= kKeepFinite.score && cutoff.token == kKeepFinite.token;
+  if (!keeps_all) apply_cutoff(part, tile, cutoff);
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
   float totals[1];
   lane_totals<false>(part, constants, totals);

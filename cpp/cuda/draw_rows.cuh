@@ -130,6 +130,13 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
   drawn.is_open = !(passes(of_min_p, drawn.token) && mass < drawn.target);
 }
 
+/// From now on the block is all of its team, which its threads share.
+__device__ __forceinline__ void go_on_alone(Team& team) {
+  __syncthreads();
+  if (threadIdx.x == 0) team = {0, 1};
+  __syncthreads();
+}
+
 // logits [rows, vocab] -> tokens [rows]: the blocks of a row are a cluster, or never meet, or one
 template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
@@ -137,26 +144,29 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   TOKENDRAW_SHARED(params, RowParams);
   TOKENDRAW_SHARED(space, TopKSpace);
   TOKENDRAW_SHARED(drawn, DrawnRow);
-  TOKENDRAW_SHARED(table, TileTable);  // not in every thread's registers
+  // Not in every thread's registers:
+  TOKENDRAW_SHARED(table, TileTable);
+  TOKENDRAW_SHARED(team, Team);
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
-  const unsigned rank = blockIdx.x % blocks;
   const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
 
   if (warp_of_block() == 0) read_params(task, index, &params);
-  if (threadIdx.x == 0) table = task.tables.of(index, row.tiles);
+  if (threadIdx.x == 0) {
+    table = task.tables.of(index, row.tiles);
+    team = {blockIdx.x % blocks, blocks};
+  }
   __syncthreads();
   if (!params.legal) {
-    if (rank == 0 && threadIdx.x == 0) write_invalid(task, index, RowStatus::kIllegal);
+    if (team.rank == 0 && threadIdx.x == 0) write_invalid(task, index, RowStatus::kIllegal);
     return;
   }
 
   const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
-  float* chunks = task.chunks + index * row_of_chunks.chunks();
+  float* const chunks = task.chunks + index * row_of_chunks.chunks();
 
-  Team team{rank, blocks};
   if (params.has_top_k()) {
-    scan_chunks(row_of_chunks, chunks, rank, blocks);
+    scan_chunks(row_of_chunks, chunks, team.rank, blocks);
   } else if (params.needs_sums()) {
     summarize<true>(row, params.scale, table, team);
   } else {
@@ -164,13 +174,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   }
   if (task.geometry.meeting == Meeting::kSplit) {
     if (!is_last_block(task.arrivals + index, blocks)) return;
-    team = {0, 1};
+    go_on_alone(team);
+  } else {
+    team.sync();
   }
-  team.sync();
-
   if (!params.looks_again()) {
     if (team.rank != 0) return;
-    team = {0, 1};
+    go_on_alone(team);
   }
   const float max = params.has_top_k() ? max_of_chunks(chunks, row_of_chunks.chunks()) : max_of_row(table, row.tiles);
   const RowStatus status = status_of(max);

@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(
   TOKENDRAW_SHARED(gradient, GradientUnits);
   TOKENDRAW_SHARED(shared_mass, double);
   const std::int64_t index = blockIdx.x;
-  const NoEdits none;
+  const NoEdits none{};
   const RowReader<Element, NoEdits> row(task.rows, index, none);
   const TileTable table = task.tables.of(index, row.tiles);
   Out* const out = task.gradient ? static_cast<Out*>(task.gradient) + task.gradient_leading.offset(index) : nullptr;

@@ -110,7 +110,7 @@ __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>&
                                           const TileTable& table, const Team& team) {
   constexpr int kWidth = kWidthOfLook;
   using Where = Place<kWidth>;
-  const Where place;
+  const Where place{};
   for (int first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
        first += team.workers() * Where::kTilesPerWarp) {
     const int tile = first + place.tile();

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     score_rows(const __grid_constant__ ScoreTask task) {
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
-  const NoEdits none;
+  const NoEdits none{};
   const RowReader<Element, NoEdits> row(task.rows, index, none);
   const TileTable table = task.tables.of(index, row.tiles);
   Team team{blockIdx.x % blocks, blocks};

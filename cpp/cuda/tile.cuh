@@ -208,7 +208,7 @@ __device__ __forceinline__ void apply_bias(Part<kWidth>& part, int tile, std::in
 template <int kWidth>
 __device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, int tile, const RowEdits& edits,
                                                    std::int64_t row) {
-  const Place<kWidth> place;
+  const Place<kWidth> place{};
   const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
   const int first = tile * kLinesPerTile + place.group() * kLinesPerGroup;
 #pragma unroll
@@ -411,7 +411,7 @@ __device__ __forceinline__ void merge_groups(const float (&sums)[kWidth], float 
 /// The lane whose total merge_groups() leaves in totals[i] of this thread.
 template <int kWidth>
 __device__ __forceinline__ int lane_of_total(int i) {
-  const Place<kWidth> place;
+  const Place<kWidth> place{};
   return place.lane() + place.group() * kTotals<kWidth> + i;
 }
 

@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     top_k_of_rows(const __grid_constant__ TopKTask task) {
   TOKENDRAW_SHARED(space, TopKSpace);
   const std::int64_t index = blockIdx.x / task.blocks;
-  const NoEdits none;
+  const NoEdits none{};
   const RowOfChunks<Element, NoEdits> row(RowReader<Element, NoEdits>(task.rows, index, none));
   float* maxima = task.maxima + index * row.chunks();
   scan_chunks(row, maxima, blockIdx.x % task.blocks, task.blocks);

@@ -19,7 +19,7 @@ template <class Element, int kWidth, class EditsOfRows>
 __global__ void __launch_bounds__(128)
     summarize(const Rows rows, const EditsOfRows edits, const Scale scale, const Cutoff cutoff, Summary* summaries) {
   using Where = Place<kWidth>;
-  const Where place;
+  const Where place{};
   const std::int64_t index = blockIdx.x;
   const Element* row = rows.row<Element>(index);
   const auto tiles = static_cast<int>((rows.vocab + kTile - 1) / kTile);
