@@ -74,8 +74,9 @@ def blocks_per_multiprocessor(resources: Resources, architecture: str) -> int:
     limits = MULTIPROCESSORS[architecture]
     of_warp = -(-32 * resources.registers // 256) * 256
     by_registers = limits.registers // (of_warp * THREADS // 32)
-    by_shared = limits.shared_bytes // (resources.shared + limits.reserved_bytes)
-    return min(by_registers, by_shared, limits.threads // THREADS)
+    blocks = min(by_registers, limits.threads // THREADS)
+    shared = resources.shared + limits.reserved_bytes
+    return min(blocks, limits.shared_bytes // shared) if shared else blocks
 
 
 def local_bytes_of(element: str) -> int:

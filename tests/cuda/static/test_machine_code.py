@@ -128,6 +128,7 @@ def test_what_is_above_the_budget_is_named():
     assert budgets.blocks_per_multiprocessor(fits, "sm_90") == 2
     assert budgets.blocks_per_multiprocessor(Resources(129, 0, 0, 25000), "sm_90") == 1
     assert budgets.blocks_per_multiprocessor(Resources(32, 0, 0, 40000), "sm_75") == 1
+    assert budgets.blocks_per_multiprocessor(Resources(32, 0, 0, 0), "sm_75") == 4
     converted = Resources(registers=128, stack=16, local_memory=0, shared=25000)
     assert budgets.excess(converted, "sm_90", "float64") == []
     assert budgets.excess(converted, "sm_90", "float32") == ["16 bytes of local memory, at most 0"]
