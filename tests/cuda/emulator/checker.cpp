@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
 #include <unordered_map>
 
 #include "clocks.h"
@@ -84,12 +83,15 @@ void merge(Knowledge& into, const Knowledge& other) {
   for (const auto& [key, value] : other.clusters) raise(into.clusters, key, value);
 }
 
+void add_once(std::vector<Shared>& parts, const Shared& part) {
+  if (std::find(parts.begin(), parts.end(), part) == parts.end()) parts.push_back(part);
+}
+
 /// What all of them know together; null if none knows anything.
 Shared merged(const std::vector<Shared>& parts) {
   std::vector<Shared> different;
   for (const Shared& part : parts) {
-    const bool is_new = part && std::find(different.begin(), different.end(), part) == different.end();
-    if (is_new) different.push_back(part);
+    if (part) add_once(different, part);
   }
   if (different.empty()) return nullptr;
   if (different.size() == 1) return different[0];
@@ -580,13 +582,12 @@ void check_atomic(const void* address, std::size_t bytes, AtomicKind kind, Site 
   if (kind == AtomicKind::kStoreRelease) is_fenced = true;
   if (!is_fenced) return;
   std::vector<Shared>& list = published[reinterpret_cast<std::uintptr_t>(address)];
-  const auto is_for_others = [&thread](const Shared& part) {
-    return part->is_for_block && part->block != thread.block->number;
-  };
   switch (kind) {
     case AtomicKind::kChange:
-      std::remove_copy_if(list.begin(), list.end(), std::back_inserter(thread.clock.read), is_for_others);
-      if (thread.clock.fenced) list.push_back(thread.clock.fenced);
+      for (const Shared& part : list) {
+        if (!part->is_for_block || part->block == thread.block->number) add_once(thread.clock.read, part);
+      }
+      if (thread.clock.fenced) add_once(list, thread.clock.fenced);
       break;
     case AtomicKind::kLoadAcquire: learn(thread, list); break;
     case AtomicKind::kStoreRelease: list = {told_by(thread)}; break;
