@@ -69,6 +69,7 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
                                            const TileTable& table, const float* chunks, const Team& team, float max,
                                            bool describes, TopKSpace& space, DrawnRow& drawn) {
   TOKENDRAW_SHARED(of_min_p, Cutoff);
+  TOKENDRAW_SHARED(weighed, Cutoff);
   TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
   const bool writes = threadIdx.x == 0;
   if (writes) drawn = {RowStatus::kValid, params.has_nucleus(), false, max, {}, kKeepFinite, params.scale, 0.0, 0.0};
@@ -100,18 +101,20 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
     }
   }
 
+  if (writes) weighed = cutoff;
+  __syncthreads();
   double* kept = table.kept;
 #pragma unroll 1
   for (bool is_drawn = false;; is_drawn = true) {
     if (is_drawn || !params.needs_sums()) {
-      weigh(row, units, {table.maxima, table.sums, kept}, team, cutoff);
+      weigh(row, units, {table.maxima, table.sums, kept}, team, weighed);
     } else {
       weigh_all(table, row.tiles, units, team);
     }
     team.sync();
     if (is_drawn) break;
     if (warp_of_block() == 0) {
-      const Candidate token = draw_within(row, units, table, kept, cutoff, Levels(params.source, 0));
+      const Candidate token = draw_within(row, units, table, kept, weighed, Levels(params.source, 0));
       if (writes) drawn.token = token;
     }
     if (!params.has_nucleus()) return;
@@ -120,7 +123,8 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
       if (lane_of_warp() == 0) drawn.target = params.top_p_share * mass;
     }
     __syncthreads();
-    cutoff = kept_before(drawn, of_min_p);
+    if (writes) weighed = kept_before(drawn, of_min_p);
+    __syncthreads();
     kept += row.tiles;
   }
   if (team.rank != 0 || warp_of_block() != 0) return;

@@ -189,7 +189,7 @@ __device__ __forceinline__ void for_each_tile_from(float score, const TileTable&
 /// table.kept[tile] = what the cutoff keeps of the tile.
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void weigh(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
-                                      const TileTable& table, const Team& team, Cutoff cutoff) {
+                                      const TileTable& table, const Team& team, const Cutoff& cutoff) {
   for_each_tile_from(
       cutoff.score, table, row.tiles, team,
       [&](int tile, float max) {
