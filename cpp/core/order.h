@@ -20,7 +20,7 @@ TOKENDRAW_INLINE bool before(Candidate a, Candidate b) {
   return a.score > b.score || (a.score == b.score && a.token < b.token);
 }
 
-/// Finite floats as integers of the same order; both zeros are 0.
+/// Floats as integers of the same order, but NaN; both zeros are 0.
 TOKENDRAW_INLINE std::int64_t float_rank(float x) {
   const auto magnitude = static_cast<std::int64_t>(bit_cast<std::uint32_t>(x) & 0x7fffffffu);
   return x < 0.0f ? -magnitude : magnitude;
@@ -52,6 +52,11 @@ struct Cutoff {
 
 /// Keeps every finite score.
 inline constexpr Cutoff kKeepFinite{-FLT_MAX, INT64_MAX};
+
+/// Whether it is no less than kKeepFinite.
+TOKENDRAW_INLINE bool keeps_all_finite(Cutoff cutoff) {
+  return cutoff.score <= kKeepFinite.score && cutoff.token == kKeepFinite.token;
+}
 
 inline constexpr Cutoff kKeepNothing{__builtin_inff(), -1};
 

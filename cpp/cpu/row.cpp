@@ -156,7 +156,7 @@ bool Row::sum_few(Cutoff cutoff) {
 }
 
 double Row::mass(Cutoff cutoff) {
-  const bool whole = has_sums_ && cutoff.score == kKeepFinite.score && cutoff.token == kKeepFinite.token;
+  const bool whole = has_sums_ && keeps_all_finite(cutoff);
   if (!whole && cutoff.score > -FLT_MAX && sum_few(cutoff)) {
     return std::accumulate(work.sums.begin(), work.sums.begin() + tiles(), 0.0);
   }

@@ -3,26 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace tokendraw::cpu {
 namespace {
 
-/// Integers in the order of the floats, and back: twice it is the same again.
-std::int32_t ordered_bits(std::int32_t bits) { return bits < 0 ? bits ^ INT32_MAX : bits; }
-
 /// The float with as many others below it, down to `low`, as above it, up to `high`.
-float middle_of_floats(float low, float high) {
-  const auto key_of = [](float x) {
-    std::int32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return std::int64_t{ordered_bits(bits)};
-  };
-  const std::int32_t bits = ordered_bits(static_cast<std::int32_t>((key_of(low) + key_of(high)) >> 1));
-  float middle;
-  std::memcpy(&middle, &bits, sizeof middle);
-  return middle;
-}
+float middle_of_floats(float low, float high) { return float_of_rank((float_rank(low) + float_rank(high)) >> 1); }
 
 /// A lower bound of the k-th largest of values [count], of which at least k are in [low, high] and none above. Found by
 /// bisection; any bound is right, a tight one leaves few more than k. Every other middle is one of floats, not of

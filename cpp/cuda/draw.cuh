@@ -118,8 +118,7 @@ template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                                   int tile, float tile_max, Cutoff cutoff, const Levels& levels) {
   Part<4> part = row.tile(tile);
-  const bool keeps_all = cutoff.score <= kKeepFinite.score && cutoff.token == kKeepFinite.token;
-  if (!keeps_all) apply_cutoff(part, tile, cutoff);
+  if (!keeps_all_finite(cutoff)) apply_cutoff(part, tile, cutoff);
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
   float totals[1];
   lane_totals<false>(part, constants, totals);
