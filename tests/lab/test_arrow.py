@@ -293,7 +293,15 @@ class TestCommand:
         assert line.startswith("tokendraw: error: ")
         assert message in line
 
+    @pytest.fixture
+    def _interrupts(self):
+        """Let processes hear them, which background jobs of a shell ignore."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.slow
+    @pytest.mark.usefixtures("_interrupts")
     def test_an_interrupt_leaves_what_is_finished(self, tmp_path):
         """Ctrl-C in a terminal reaches the command and the processes of its trainings."""
         file, runs = write(tmp_path / "a.txt", texts(400)), tmp_path / "runs"
