@@ -71,23 +71,16 @@ template <class Element, class EditsOfRows>
 __device__ __forceinline__ void summarize_beam(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                                bool renormalize, const TileTable& table, float* chunks,
                                                const Team& team) {
-  constexpr int kWidth = kWidthOfLook;
-  using Where = Place<kWidth>;
-  const Where place{};
-  const int thread_of_tile = place.thread % Where::kThreadsPerTile;
-  for (int first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
-       first += team.workers() * Where::kTilesPerWarp) {
-    const int tile = first + place.tile();
-    Part<kWidth> part = row.template raw<kWidth>(first);
+  for (int tile = team.worker(); tile < row.tiles; tile += team.workers()) {
+    Part part = row.raw(tile);
     const float unedited = max_of_part(part);
     apply_biases(part, tile, row.vocab, row.edits, row.index);
     if (renormalize) apply_mask(part, tile, row.vocab, row.edits, row.index);
-    const float max = max_of_tile<kWidth>(valid_or_fault(max_of_part(part), unedited));
+    const float max = max_of_warp(valid_or_fault(max_of_part(part), unedited));
     const double sum = sum_of_tile(part, max, scale);
     if (!renormalize) apply_mask(part, tile, row.vocab, row.edits, row.index);
-    if (tile >= row.tiles) continue;
-    __stcg(chunks + (tile * Where::kThreadsPerTile + thread_of_tile), max_of_part(part));
-    if (thread_of_tile != 0) continue;
+    __stcg(chunks + (tile * kChunksPerTile + lane_of_warp()), max_of_part(part));
+    if (lane_of_warp() != 0) continue;
     __stcg(table.maxima + tile, max);
     __stcg(table.sums + tile, sum);
   }

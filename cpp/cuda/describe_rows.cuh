@@ -44,7 +44,7 @@ __device__ __forceinline__ std::uint32_t count_kept(const RowReader<Element, Edi
   for_each_tile_from(
       cutoff.score, table, row.tiles, one_block(),
       [&](int tile, float) {
-        Part<4> part = row.tile(tile);
+        Part part = row.tile(tile);
         own += static_cast<std::uint32_t>(count_kept_of_part(part, tile, cutoff));
       },
       [](int) {});
@@ -53,9 +53,8 @@ __device__ __forceinline__ std::uint32_t count_kept(const RowReader<Element, Edi
 
 /// The sum of weight * (score - origin) over a tile, which is never positive: lane by lane, line after line, then the
 /// lanes by halves, all in float64.
-__device__ __forceinline__ double moment_of_tile(const Part<4>& part, float tile_max, const Scale& scale,
-                                                 double origin) {
-  const Place<4> place{};
+__device__ __forceinline__ double moment_of_tile(const Part& part, float tile_max, const Scale& scale, double origin) {
+  const Place place{};
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
   double sums[4] = {};
 #pragma unroll
@@ -74,12 +73,12 @@ __device__ __forceinline__ double moment_of_tile(const Part<4>& part, float tile
     if (group == kGroupsOfLines - 1) break;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const double before = __shfl_up_sync(kWholeWarp, sums[i], Place<4>::kThreadsPerLine);
+      const double before = __shfl_up_sync(kWholeWarp, sums[i], kThreadsPerLine);
       if (place.group() == group + 1) sums[i] = before;
     }
   }
 #pragma unroll
-  for (int apart = Place<4>::kThreadsPerLine / 2; apart > 0; apart /= 2) {
+  for (int apart = kThreadsPerLine / 2; apart > 0; apart /= 2) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) sums[i] += __shfl_xor_sync(kWholeWarp, sums[i], apart);
   }
@@ -108,9 +107,9 @@ __device__ __forceinline__ KeptSet describe_list(const RowReader<Element, EditsO
   for_each_tile_from(
       cutoff.score, table, row.tiles, one_block(),
       [&](int tile, float) {
-        Part<4> part = row.tile(tile);
-        const CutoffOfPart<4> of_part(cutoff, tile);
-        const auto first = static_cast<std::int32_t>(first_token<4>(tile));
+        Part part = row.tile(tile);
+        const CutoffOfPart of_part(cutoff, tile);
+        const auto first = static_cast<std::int32_t>(first_token(tile));
         edit_each(part, [&](float& score, int offset) {
           if (of_part.keeps(score, offset)) add_to_list(space, score, first + offset);
         });
@@ -142,7 +141,7 @@ __device__ __forceinline__ KeptSet describe_tiles(const RowReader<Element, Edits
   for_each_tile_from(
       cutoff.score, table, row.tiles, one_block(),
       [&](int tile, float tile_max) {
-        Part<4> part = row.tile(tile);
+        Part part = row.tile(tile);
         apply_cutoff(part, tile, cutoff);
         const double mass = units.scaled(sum_of_tile(part, tile_max, units.scale), tile_max);
         const double moment = moment_of_tile(part, tile_max, units.scale, static_cast<double>(max));

@@ -93,20 +93,20 @@ class Levels {
 };
 
 /// Of the scores of one lane, which is the same for all threads, the one in the line of this thread's number.
-__device__ __forceinline__ float score_of_line(const Part<4>& part, int lane) {
+__device__ __forceinline__ float score_of_line(const Part& part, int lane) {
   const int column = lane % 4;
   float score = -INFINITY;
 #pragma unroll
   for (int line = 0; line < kLinesPerGroup; ++line) {
     const float (&scores)[4] = part.score[line];
     const float own = column < 2 ? (column == 0 ? scores[0] : scores[1]) : (column == 2 ? scores[2] : scores[3]);
-    const int holder = lane_of_warp() / kLinesPerGroup * Place<4>::kThreadsPerLine + lane / 4;
+    const int holder = lane_of_warp() / kLinesPerGroup * kThreadsPerLine + lane / 4;
     const float other = __shfl_sync(kWholeWarp, own, holder);
     if (lane_of_warp() % kLinesPerGroup == line) score = other;
   }
   return score;
 }
-static_assert(Place<4>::kThreadsPerLine == kLinesPerGroup && kLinesPerTile == kWarp, "a thread for each line");
+static_assert(kThreadsPerLine == kLinesPerGroup && kLinesPerTile == kWarp, "a thread for each line");
 
 __device__ __forceinline__ float weight_of(float score, const WeightConstants& constants) {
   const auto weight = weight_parts<false>(score, constants);
@@ -117,14 +117,11 @@ __device__ __forceinline__ float weight_of(float score, const WeightConstants& c
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                                   int tile, float tile_max, Cutoff cutoff, const Levels& levels) {
-  Part<4> part = row.tile(tile);
+  Part part = row.tile(tile);
   if (!keeps_all_finite(cutoff)) apply_cutoff(part, tile, cutoff);
   const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
-  float totals[1];
-  lane_totals<false>(part, constants, totals);
-  // Thread t takes lane t's total: lane_of_total() says where it is.
-  const int holder = lane_of_warp() / 4 + lane_of_warp() % 4 * Place<4>::kThreadsPerLine;
-  const float of_lane = __shfl_sync(kWholeWarp, totals[0], holder);
+  const float total = lane_total<false>(part, constants);
+  const float of_lane = __shfl_sync(kWholeWarp, total, holder_of_total(lane_of_warp()));  // thread t takes lane t's
   const int lane = pick_thread(static_cast<double>(of_lane), levels.lane());
   const float score = score_of_line(part, lane);
   const int line = pick_thread(static_cast<double>(weight_of(score, constants)), levels.token());

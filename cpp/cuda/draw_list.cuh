@@ -17,17 +17,11 @@ __device__ __forceinline__ int count_listed(const TopKSpace& space, Cutoff cutof
   return merged_in_block(own, [](int a, int b) { return a + b; });
 }
 
-/// Puts the first `count` of space.list, at most kMaxInRuns, into space.runs; by the whole block.
+/// Puts the first `count` of space.list, at most kMaxCounted, into space.runs; by the whole block.
 __device__ __forceinline__ void find_runs(TopKSpace& space, int count) {
   RunsOfTokens& runs = space.runs;
+  order_by_counting(space.list, count, runs.tokens, [](Candidate a, Candidate b) { return a.token < b.token; });
   const auto own = static_cast<int>(threadIdx.x);
-  if (own < count) {
-    const Candidate listed = space.list[own];
-    int before = 0;
-    for (int i = 0; i < count; ++i) before += space.list[i].token < listed.token ? 1 : 0;
-    runs.tokens[before] = listed;
-  }
-  __syncthreads();
   const auto tile_of = [&](int i) { return runs.tokens[i].token / kTile; };
   const bool begins = own < count && (own == 0 || tile_of(own - 1) != tile_of(own));
   const auto run = static_cast<int>(count_before_in_block(begins ? 1u : 0u));
@@ -52,7 +46,7 @@ class TileOfList {
 
   __device__ float max() const { return max_; }
 
-  /// What the thread's lane weighs, with the additions of lane_totals().
+  /// What the thread's lane weighs, with the additions of lane_total() of a tile.
   __device__ __forceinline__ float lane_total() const {
     float total = 0.0f, of_group = 0.0f;
     int group = 0;
@@ -90,7 +84,7 @@ class TileOfList {
 };
 static_assert(kLinesPerTile == kWarp && kLanes == kWarp, "a thread for each lane, and for each line of one");
 
-/// Finds the runs of the first `count` of space.list, at most kMaxInRuns, and what they weigh; by the whole block.
+/// Finds the runs of the first `count` of space.list, at most kMaxCounted, and what they weigh; by the whole block.
 __device__ __forceinline__ void weigh_runs(TopKSpace& space, int count, const RowUnits& units) {
   find_runs(space, count);
   RunsOfTokens& runs = space.runs;

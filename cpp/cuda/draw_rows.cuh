@@ -50,58 +50,35 @@ __device__ __forceinline__ Cutoff cutoff_of_top_k(const Row& row, const float* c
 }
 
 /// table.maxima from those of chunks.
-template <int kWidth>
 __device__ __forceinline__ void merge_chunks(const float* chunks, const TileTable& table, int tiles) {
-  constexpr int kChunks = kChunksPerTile<kWidth>;
 #pragma unroll 4
   for (int tile = warp_of_block(); tile < tiles; tile += kWarps) {
-    const float max = max_of_warp(chunks[tile * kChunks + lane_of_warp() % kChunks]);
+    const float max = max_of_warp(chunks[tile * kChunksPerTile + lane_of_warp()]);
     if (lane_of_warp() == 0) __stcg(table.maxima + tile, max);
   }
   __syncthreads();
 }
 
-/// A token of a valid row, in `drawn`, which every block has and its first thread writes; the team's first one has all
-/// of it. The draw is from all that the steps before top_p leave; where there is a nucleus, what lies before the token
-/// is weighed next, which says whether it is inside.
-template <class Element, class EditsOfRows>
-__device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
-                                           const TileTable& table, const float* chunks, const Team& team, float max,
-                                           bool describes, TopKSpace& space, DrawnRow& drawn) {
-  TOKENDRAW_SHARED(of_min_p, Cutoff);
-  TOKENDRAW_SHARED(weighed, Cutoff);
-  TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
-  const bool writes = threadIdx.x == 0;
-  if (writes) drawn = {RowStatus::kValid, params.has_nucleus(), false, max, {}, kKeepFinite, params.scale, 0.0, 0.0};
-  if (params.is_greedy()) {
-    if (warp_of_block() != 0) return;
-    const Candidate first = first_of_row(row, table, max);
-    if (writes) drawn.token = first, drawn.cutoff = through(first);
-    return;
-  }
-  if (writes) units = {params.scale, reference_of(max, params.scale)};
-  __syncthreads();
-  Cutoff cutoff = kKeepFinite;
-  if (params.has_top_k()) {
-    const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
-    cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space);
-  }
-  const Cutoff passing = cutoff_of_min_p(params, max);
-  if (!params.has_nucleus()) cutoff = tighter(cutoff, passing);
-  if (writes) drawn.cutoff = cutoff, of_min_p = passing;
-  if (params.has_top_k()) {
-    const int count = params.lists() ? count_listed(space, cutoff) : INT_MAX;
-    if (count > kMaxInRuns || describes) merge_chunks<kWidthOfLook>(chunks, table, row.tiles);
-    if (count <= kMaxInRuns) {
-      weigh_runs(space, count, units);
-      if (warp_of_block() != 0) return;
-      const Candidate token = draw_from_runs(space.runs, units.scale, Levels(params.source, 0));
-      if (writes) drawn.token = token;
-      return;
-    }
-  }
+// What is drawn is in `drawn`, which every block has and its first thread writes; the team's first one has all of it.
 
-  if (writes) weighed = cutoff;
+/// One of the first `count` listed tokens, at most kMaxCounted; by the whole block.
+__device__ __forceinline__ void draw_listed(TopKSpace& space, int count, const RandomSource& source,
+                                            const RowUnits& units, DrawnRow& drawn) {
+  weigh_runs(space, count, units);
+  if (warp_of_block() != 0) return;
+  const Candidate token = draw_from_runs(space.runs, units.scale, Levels(source, 0));
+  if (threadIdx.x == 0) drawn.token = token;
+}
+
+/// One of the tokens that drawn.cutoff keeps: all that the steps before top_p leave. Where there is a nucleus, what
+/// lies before the token is weighed next, which says whether it is inside.
+template <class Element, class EditsOfRows>
+__device__ __forceinline__ void draw_from_tiles(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
+                                                const TileTable& table, const Team& team, const RowUnits& units,
+                                                const Cutoff& of_min_p, DrawnRow& drawn) {
+  TOKENDRAW_SHARED(weighed, Cutoff);  // not in every thread's registers
+  const bool writes = threadIdx.x == 0;
+  if (writes) weighed = drawn.cutoff;
   __syncthreads();
   double* kept = table.kept;
 #pragma unroll 1
@@ -132,6 +109,40 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
   if (!writes) return;
   drawn.mass = mass;
   drawn.is_open = !(passes(of_min_p, drawn.token) && mass < drawn.target);
+}
+
+/// A token of a valid row.
+template <class Element, class EditsOfRows>
+__device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
+                                           const TileTable& table, const float* chunks, const Team& team, float max,
+                                           bool describes, TopKSpace& space, DrawnRow& drawn) {
+  TOKENDRAW_SHARED(of_min_p, Cutoff);
+  TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
+  const bool writes = threadIdx.x == 0;
+  if (writes) drawn = {RowStatus::kValid, params.has_nucleus(), false, max, {}, kKeepFinite, params.scale, 0.0, 0.0};
+  if (params.is_greedy()) {
+    if (warp_of_block() != 0) return;
+    const Candidate first = first_of_row(row, table, max);
+    if (writes) drawn.token = first, drawn.cutoff = through(first);
+    return;
+  }
+  if (writes) units = {params.scale, reference_of(max, params.scale)};
+  __syncthreads();
+  Cutoff cutoff = kKeepFinite;
+  if (params.has_top_k()) {
+    const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
+    cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space);
+  }
+  const Cutoff passing = cutoff_of_min_p(params, max);
+  if (!params.has_nucleus()) cutoff = tighter(cutoff, passing);
+  if (writes) drawn.cutoff = cutoff, of_min_p = passing;
+  if (params.has_top_k()) {
+    const int count = params.lists() ? count_listed(space, cutoff) : INT_MAX;
+    const bool is_few = count <= kMaxCounted;
+    if (!is_few || describes) merge_chunks(chunks, table, row.tiles);
+    if (is_few) return draw_listed(space, count, params.source, units, drawn);
+  }
+  draw_from_tiles(row, params, table, team, units, of_min_p, drawn);
 }
 
 /// From now on the block is all of its team, which its threads share.

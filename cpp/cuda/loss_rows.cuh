@@ -28,8 +28,8 @@ struct LossTask {
 
 // ---- rows of gradients ----
 
-/// kWidth elements at an address that is a multiple of their size, at most 16.
-template <int kWidth, class Element>
+/// What a thread writes of a line, at an address that is a multiple of its size, at most 16.
+template <class Element>
 __device__ __forceinline__ void store_elements(Element* to, const Elements<Element, kWidth>& elements) {
   constexpr int kBytes = kWidth * static_cast<int>(sizeof(Element));
   if constexpr (kBytes == 8) {
@@ -81,8 +81,8 @@ __device__ __forceinline__ double share_of_others(const RowReader<Element, NoEdi
   if (target.score < -FLT_MAX) return 1.0;
   const auto own_tile = static_cast<int>(target.token / kTile);
   const float tile_max = __ldcg(table.maxima + own_tile);
-  Part<4> part = row.tile(own_tile);
-  const int own = within_tile(target.token - first_token<4>(own_tile));
+  Part part = row.tile(own_tile);
+  const int own = within_tile(target.token - first_token(own_tile));
   edit_each(part, [&](float& score, int offset) {
     if (offset == own) score = -INFINITY;
   });
@@ -112,10 +112,9 @@ template <class Element, class Out>
 __device__ __forceinline__ void write_gradient_of_line(const Element* logits, Out* out, std::int64_t first,
                                                        std::int64_t vocab, std::int64_t target,
                                                        const GradientOfTile& tile, const GradientUnits& units) {
-  constexpr int kWidth = kWidthOf<Element>;
   const bool whole = is_aligned(logits) && is_aligned(out) && first + kWidth <= vocab;
   Elements<Element, kWidth> elements{};
-  if (whole) elements = load_elements<kWidth>(logits + first);
+  if (whole) elements = load_elements(logits + first);
   Elements<Out, kWidth> gradient;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
@@ -124,7 +123,7 @@ __device__ __forceinline__ void write_gradient_of_line(const Element* logits, Ou
     narrow(first + i == target ? units.own : value, gradient.at + i);
     if (!whole && first + i < vocab) out[first + i] = gradient.at[i];
   }
-  if (whole) store_elements<kWidth>(out + first, gradient);
+  if (whole) store_elements(out + first, gradient);
 }
 
 /// The gradient of the thread's part of a tile.
@@ -132,7 +131,7 @@ template <class Element, class Out>
 __device__ __forceinline__ void write_gradient_of_part(const RowReader<Element, NoEdits>& row, int tile,
                                                        std::int64_t target, const GradientOfTile& of_tile,
                                                        const GradientUnits& units, Out* out) {
-  const std::int64_t first = first_token<kWidthOf<Element>>(tile);
+  const std::int64_t first = first_token(tile);
 #pragma unroll 2
   for (int line = 0; line < kLinesPerGroup; ++line) {
     write_gradient_of_line(row.logits, out, first + line * kLanes, row.vocab, target, of_tile, units);
@@ -205,10 +204,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) loss_rows(
     __stcg(factors + tile, tile_max < -FLT_MAX ? 0.0 : units.factor_of(tile_max) / shared_mass * whole);
   }
   __syncthreads();
-  const int tiles_at_once = Place<kWidthOf<Element>>::kTilesPerWarp;
-  for (int first = team.worker() * tiles_at_once; first < row.tiles; first += team.workers() * tiles_at_once) {
-    const int tile = first + Place<kWidthOf<Element>>().tile();
-    if (tile >= row.tiles) continue;
+  for (int tile = team.worker(); tile < row.tiles; tile += team.workers()) {
     const float tile_max = __ldcg(table.maxima + tile);
     const bool empty = tile_max < -FLT_MAX;
     const GradientOfTile of_tile{weight_constants(reference_of(empty ? 0.0f : tile_max, scale), scale),

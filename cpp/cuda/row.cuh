@@ -66,17 +66,14 @@ struct RowReader {
         edits(edits_of_rows),
         aligned(is_aligned(logits)) {}
 
-  /// The logits of the tiles that the warp holds from `first` on.
-  template <int kWidth>
-  __device__ __forceinline__ Part<kWidth> raw(int first) const {
-    constexpr int kTiles = Place<kWidth>::kTilesPerWarp;
-    return load_part<kWidth>(logits, vocab, first + Place<kWidth>().tile(),
-                             aligned && std::int64_t{first + kTiles} * kTile <= vocab);
+  /// The logits of one tile.
+  __device__ __forceinline__ Part raw(int tile) const {
+    return load_part(logits, vocab, tile, aligned && std::int64_t{tile + 1} * kTile <= vocab);
   }
 
   /// The scores of one tile.
-  __device__ __forceinline__ Part<4> tile(int tile) const {
-    Part<4> part = raw<4>(tile);
+  __device__ __forceinline__ Part tile(int tile) const {
+    Part part = raw(tile);
     apply_edits(part, tile, vocab, edits, index);
     return part;
   }
@@ -108,31 +105,16 @@ struct TileTables {
 template <bool kSums, class Element, class EditsOfRows>
 __device__ __forceinline__ void summarize(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
                                           const TileTable& table, const Team& team) {
-  constexpr int kWidth = kWidthOfLook;
-  using Where = Place<kWidth>;
-  const Where place{};
-  for (int first = team.worker() * Where::kTilesPerWarp; first < row.tiles;
-       first += team.workers() * Where::kTilesPerWarp) {
-    const int tile = first + place.tile();
-    Part<kWidth> part = row.template raw<kWidth>(first);
-    const float unedited = max_of_part(part);
-    apply_edits(part, tile, row.vocab, row.edits, row.index);
-    const float max = max_of_tile<kWidth>(valid_or_fault(max_of_part(part), unedited));
+  for (int tile = team.worker(); tile < row.tiles; tile += team.workers()) {
+    Part part = row.raw(tile);
+    const float max = max_of_warp(max_of_edited(part, tile, row.vocab, row.edits, row.index));
     double sum = 0.0;
     if constexpr (kSums) sum = sum_of_tile(part, max, scale);
-    if (tile < row.tiles && place.thread % Where::kThreadsPerTile == 0) {
+    if (lane_of_warp() == 0) {
       __stcg(table.maxima + tile, max);
       if constexpr (kSums) __stcg(table.sums + tile, sum);
     }
   }
-}
-
-__device__ __forceinline__ float max_of_warp(float largest) {
-#pragma unroll
-  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
-    largest = larger_or_nan(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
-  }
-  return largest;
 }
 
 /// The largest score of the row, NaN where it holds one; found by every warp.
@@ -193,7 +175,7 @@ __device__ __forceinline__ void weigh(const RowReader<Element, EditsOfRows>& row
   for_each_tile_from(
       cutoff.score, table, row.tiles, team,
       [&](int tile, float max) {
-        Part<4> part = row.tile(tile);
+        Part part = row.tile(tile);
         apply_cutoff(part, tile, cutoff);
         const double sum = units.scaled(sum_of_tile(part, max, units.scale), max);
         if (lane_of_warp() == 0) __stcg(table.kept + tile, sum);
@@ -239,8 +221,8 @@ __device__ __forceinline__ Candidate first_of_row(const RowReader<Element, Edits
     tile += __ffs(static_cast<int>(holders)) - 1;
     break;
   }
-  Part<4> part = row.tile(tile);
-  const int own = Place<4>().token();
+  Part part = row.tile(tile);
+  const int own = Place().token();
   int first = kTile;
   edit_each(part, [&](float& score, int offset) {
     if (score == max && own + offset < first) first = own + offset;

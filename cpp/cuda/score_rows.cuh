@@ -29,7 +29,7 @@ __device__ __forceinline__ void write_invalid_scores(const ScoreTask& task, std:
 }
 
 /// How many tokens of a part the cutoff keeps, in the whole warp.
-__device__ __forceinline__ int count_in_part(Part<4> part, int tile, Cutoff cutoff) {
+__device__ __forceinline__ int count_in_part(Part part, int tile, Cutoff cutoff) {
   int count = count_kept_of_part(part, tile, cutoff);
 #pragma unroll
   for (int apart = kWarp / 2; apart > 0; apart /= 2) count += __shfl_xor_sync(kWholeWarp, count, apart);

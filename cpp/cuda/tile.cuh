@@ -18,31 +18,22 @@ inline constexpr unsigned kWholeWarp = 0xffffffffu;
 inline constexpr int kWarp = 32;
 inline constexpr int kGroupsOfLines = kLinesPerTile / kLinesPerGroup;
 
-/// Scores of one thread: of the lines of its group, kWidth lanes each. kWidth 4: a warp holds one tile; 8: two.
-template <int kWidth>
+/// Neighbouring lanes that a thread holds of a line: 16 bytes of float32. Of half types too, 64 scores of which would
+/// leave a thread too few registers.
+inline constexpr int kWidth = 4;
+inline constexpr int kThreadsPerLine = kLanes / kWidth;
+static_assert(kThreadsPerLine * kGroupsOfLines == kWarp, "a warp holds a tile");
+
+/// Scores of one thread: of the lines of its group, kWidth lanes each.
 struct Part {
   float score[kLinesPerGroup][kWidth];
 };
 
-/// The lanes that 16 bytes of a row fill, but at least 4.
-template <class Element>
-inline constexpr int kWidthOf = sizeof(Element) == 2 ? 8 : 4;
-
-/// The lanes of a look at a row, whatever its elements: 64 scores of a half type leave a thread too few registers.
-inline constexpr int kWidthOfLook = 4;
-
 /// Which scores a thread holds.
-template <int kWidth>
 struct Place {
-  static_assert(kWidth == 4 || kWidth == 8, "a warp holds whole tiles");
-  static constexpr int kThreadsPerLine = kLanes / kWidth;
-  static constexpr int kThreadsPerTile = kThreadsPerLine * kGroupsOfLines;
-  static constexpr int kTilesPerWarp = kWarp / kThreadsPerTile;
-
   int thread = static_cast<int>(threadIdx.x) % kWarp;
 
-  __device__ int tile() const { return thread / kThreadsPerTile; }
-  __device__ int group() const { return thread % kThreadsPerTile / kThreadsPerLine; }
+  __device__ int group() const { return thread / kThreadsPerLine; }
   __device__ int lane() const { return thread % kThreadsPerLine * kWidth; }
 
   /// Of the thread's first score, within its tile; a line further on are 32 more.
@@ -56,8 +47,9 @@ struct Elements {
   Element at[kCount];
 };
 
-/// kWidth elements at an address that is a multiple of their size, at most 16, cached where other blocks see it.
-template <int kWidth, class Element>
+/// What a thread holds of a line, at an address that is a multiple of its size, at most 16; cached where other blocks
+/// see it.
+template <class Element>
 __device__ __forceinline__ Elements<Element, kWidth> load_elements(const Element* from) {
   constexpr int kBytes = kWidth * static_cast<int>(sizeof(Element));
   if constexpr (kBytes == 8) {
@@ -71,14 +63,13 @@ __device__ __forceinline__ Elements<Element, kWidth> load_elements(const Element
   }
 }
 
-template <class Element, int kWidth>
+template <class Element>
 __device__ __forceinline__ void widen_all(const Elements<Element, kWidth>& elements, float (&scores)[kWidth]) {
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) scores[i] = widen(elements.at[i]);
 }
 
 /// By words of two: one by one, every second one would first have to be moved.
-template <int kWidth>
 __device__ __forceinline__ void widen_all(const Elements<Bfloat16, kWidth>& elements, float (&scores)[kWidth]) {
   const auto words = bit_cast<Elements<std::uint32_t, kWidth / 2>>(elements);
 #pragma unroll
@@ -95,26 +86,23 @@ __device__ __forceinline__ bool is_aligned(const Element* row) {
 }
 
 /// The token of a thread's first score; it counts its others from there, which fits an instruction's own bits.
-template <int kWidth>
-__device__ __forceinline__ std::int64_t first_token(int tile) {
-  return std::int64_t{tile} * kTile + Place<kWidth>().token();
-}
+__device__ __forceinline__ std::int64_t first_token(int tile) { return std::int64_t{tile} * kTile + Place().token(); }
 
 /// `distance` from a thread's first token, where none beyond the tile counts.
 __device__ __forceinline__ int within_tile(std::int64_t distance) {
   return static_cast<int>(distance < -1 ? -1 : distance > kTile ? kTile : distance);
 }
 
-/// The scores of this thread in the tile, -inf past the row. `whole`: all tiles of the warp are inside of the row,
-/// which is aligned.
-template <int kWidth, class Element>
-__device__ __forceinline__ Part<kWidth> load_part(const Element* row, std::int64_t vocab, int tile, bool whole) {
-  const std::int64_t first = first_token<kWidth>(tile);
-  Part<kWidth> part;
+/// The scores of this thread in the tile, -inf past the row. `whole`: all of the tile is inside of the row, which is
+/// aligned.
+template <class Element>
+__device__ __forceinline__ Part load_part(const Element* row, std::int64_t vocab, int tile, bool whole) {
+  const std::int64_t first = first_token(tile);
+  Part part;
   if (whole) {
     Elements<Element, kWidth> lines[kLinesPerGroup];
 #pragma unroll
-    for (int line = 0; line < kLinesPerGroup; ++line) lines[line] = load_elements<kWidth>(row + first + line * kLanes);
+    for (int line = 0; line < kLinesPerGroup; ++line) lines[line] = load_elements(row + first + line * kLanes);
 #pragma unroll
     for (int line = 0; line < kLinesPerGroup; ++line) widen_all(lines[line], part.score[line]);
   } else {
@@ -145,8 +133,7 @@ __device__ __forceinline__ float larger_or_nan(float a, float b) {
 #endif
 }
 
-template <int kWidth>
-__device__ __forceinline__ float max_of_part(const Part<kWidth>& part) {
+__device__ __forceinline__ float max_of_part(const Part& part) {
   float largest = part.score[0][0];
 #pragma unroll
   for (int line = 0; line < kLinesPerGroup; ++line) {
@@ -156,11 +143,10 @@ __device__ __forceinline__ float max_of_part(const Part<kWidth>& part) {
   return largest;
 }
 
-/// The largest of the values that the threads of a tile hold.
-template <int kWidth>
-__device__ __forceinline__ float max_of_tile(float largest) {
+/// The largest of the values of a warp.
+__device__ __forceinline__ float max_of_warp(float largest) {
 #pragma unroll
-  for (int apart = Place<kWidth>::kThreadsPerTile / 2; apart > 0; apart /= 2) {
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
     largest = larger_or_nan(__shfl_xor_sync(kWholeWarp, largest, apart), largest);
   }
   return largest;
@@ -174,8 +160,8 @@ __device__ __forceinline__ float valid_or_fault(float max, float unedited) {
 // ---- edits ----
 
 /// edit(score, offset) on every score of the thread, whose token is first_token() + offset.
-template <int kWidth, class Edit>
-__device__ __forceinline__ void edit_each(Part<kWidth>& part, Edit edit) {
+template <class Edit>
+__device__ __forceinline__ void edit_each(Part& part, Edit edit) {
 #pragma unroll
   for (int line = 0; line < kLinesPerGroup; ++line) {
 #pragma unroll
@@ -183,10 +169,9 @@ __device__ __forceinline__ void edit_each(Part<kWidth>& part, Edit edit) {
   }
 }
 
-template <int kWidth>
-__device__ __forceinline__ void apply_bias(Part<kWidth>& part, int tile, std::int64_t vocab, const RowEdits& edits,
+__device__ __forceinline__ void apply_bias(Part& part, int tile, std::int64_t vocab, const RowEdits& edits,
                                            std::int64_t row) {
-  const std::int64_t first = first_token<kWidth>(tile);
+  const std::int64_t first = first_token(tile);
   if (edits.bias) {
     const float* const bias = edits.bias + (row * edits.bias_stride + first);
     const int end = within_tile(vocab - first);
@@ -205,10 +190,8 @@ __device__ __forceinline__ void apply_bias(Part<kWidth>& part, int tile, std::in
 }
 
 /// A word of the mask is a line of the row.
-template <int kWidth>
-__device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, int tile, const RowEdits& edits,
-                                                   std::int64_t row) {
-  const Place<kWidth> place{};
+__device__ __forceinline__ void apply_allowed_bits(Part& part, int tile, const RowEdits& edits, std::int64_t row) {
+  const Place place{};
   const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
   const int first = tile * kLinesPerTile + place.group() * kLinesPerGroup;
 #pragma unroll
@@ -223,17 +206,15 @@ __device__ __forceinline__ void apply_allowed_bits(Part<kWidth>& part, int tile,
 static_assert(kLanes == 32, "a word of a mask holds a line");
 
 /// A biased score stays finite.
-template <int kWidth>
-__device__ __forceinline__ void apply_biases(Part<kWidth>& part, int tile, std::int64_t vocab, const RowEdits& edits,
+__device__ __forceinline__ void apply_biases(Part& part, int tile, std::int64_t vocab, const RowEdits& edits,
                                              std::int64_t row) {
   if (edits.bias || edits.token_bias_count > 0) apply_bias(part, tile, vocab, edits, row);
 }
 
-template <int kWidth>
-__device__ __forceinline__ void apply_mask(Part<kWidth>& part, int tile, std::int64_t vocab, const RowEdits& edits,
+__device__ __forceinline__ void apply_mask(Part& part, int tile, std::int64_t vocab, const RowEdits& edits,
                                            std::int64_t row) {
   if (edits.allowed) {
-    const std::int64_t first = first_token<kWidth>(tile);
+    const std::int64_t first = first_token(tile);
     const std::uint8_t* const allowed = edits.allowed + (row * edits.allowed_stride + first);
     const int end = within_tile(vocab - first);
     edit_each(part, [&](float& score, int offset) {
@@ -243,42 +224,49 @@ __device__ __forceinline__ void apply_mask(Part<kWidth>& part, int tile, std::in
   if (edits.allowed_bits) apply_allowed_bits(part, tile, edits, row);
 }
 
-template <int kWidth>
-__device__ __forceinline__ void apply_biases(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
+__device__ __forceinline__ void apply_biases(Part&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
 
-template <int kWidth>
-__device__ __forceinline__ void apply_mask(Part<kWidth>&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
+__device__ __forceinline__ void apply_mask(Part&, std::int64_t, std::int64_t, const NoEdits&, std::int64_t) {}
 
 /// In the order of the contract; a forbidden token is -inf whatever its bias.
-template <int kWidth, class EditsOfRows>
-__device__ __forceinline__ void apply_edits(Part<kWidth>& part, int tile, std::int64_t vocab, const EditsOfRows& edits,
+template <class EditsOfRows>
+__device__ __forceinline__ void apply_edits(Part& part, int tile, std::int64_t vocab, const EditsOfRows& edits,
                                             std::int64_t row) {
   apply_biases(part, tile, vocab, edits, row);
   apply_mask(part, tile, vocab, edits, row);
 }
 
-/// As apply_edits, on the first `count` of kWidth scores of one line, from the token `first` on.
-template <int kWidth>
-__device__ __forceinline__ void apply_edits_to_line(float (&scores)[kWidth], int count, std::int32_t first,
+/// The thread's largest score after the edits, but NaN or +inf of before them, which they may have hidden.
+template <class EditsOfRows>
+__device__ __forceinline__ float max_of_edited(Part& part, int tile, std::int64_t vocab, const EditsOfRows& edits,
+                                               std::int64_t row) {
+  const float unedited = max_of_part(part);
+  apply_edits(part, tile, vocab, edits, row);
+  return valid_or_fault(max_of_part(part), unedited);
+}
+
+/// As apply_edits, on the first `count` of kCount scores of one line, from the token `first` on.
+template <int kCount>
+__device__ __forceinline__ void apply_edits_to_line(float (&scores)[kCount], int count, std::int32_t first,
                                                     const RowEdits& edits, std::int64_t row) {
   if (edits.bias) {
     const float* bias = edits.bias + (row * edits.bias_stride + first);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) scores[i] += i < count ? bias[i] : 0.0f;
+    for (int i = 0; i < kCount; ++i) scores[i] += i < count ? bias[i] : 0.0f;
   }
   for (int slot = 0; slot < edits.token_bias_count; ++slot) {
     const TokenBias biased = edits.token_bias[slot];
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) scores[i] += first + i == biased.token ? biased.bias : 0.0f;
+    for (int i = 0; i < kCount; ++i) scores[i] += first + i == biased.token ? biased.bias : 0.0f;
   }
   if (edits.bias || edits.token_bias_count > 0) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) scores[i] = scores[i] < FLT_MAX ? scores[i] : FLT_MAX;
+    for (int i = 0; i < kCount; ++i) scores[i] = scores[i] < FLT_MAX ? scores[i] : FLT_MAX;
   }
   if (edits.allowed) {
     const std::uint8_t* allowed = edits.allowed + (row * edits.allowed_stride + first);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       if (i < count && allowed[i] == 0) scores[i] = -INFINITY;
     }
   }
@@ -286,22 +274,21 @@ __device__ __forceinline__ void apply_edits_to_line(float (&scores)[kWidth], int
     const std::uint32_t* words = edits.allowed_bits + row * edits.allowed_bits_stride;
     const std::uint32_t word = first / kLanes < edits.allowed_words ? words[first / kLanes] >> first % kLanes : 0u;
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       if ((word >> i & 1u) == 0) scores[i] = -INFINITY;
     }
   }
 }
 
-template <int kWidth>
-__device__ __forceinline__ void apply_edits_to_line(float (&)[kWidth], int, std::int32_t, const NoEdits&,
+template <int kCount>
+__device__ __forceinline__ void apply_edits_to_line(float (&)[kCount], int, std::int32_t, const NoEdits&,
                                                     std::int64_t) {}
 
 /// A cutoff as a thread needs it for the tokens it holds, by their distance from the first of them.
-template <int kWidth>
 class CutoffOfPart {
  public:
   __device__ CutoffOfPart(Cutoff cutoff, int tile)
-      : score_(cutoff.score), last_(within_tile(cutoff.token - first_token<kWidth>(tile))) {}
+      : score_(cutoff.score), last_(within_tile(cutoff.token - first_token(tile))) {}
 
   __device__ __forceinline__ bool keeps(float score, int offset) const {
     // Without branches, of which there would be one for each token.
@@ -322,9 +309,8 @@ class CutoffOfPart {
 };
 
 /// What the cutoff does not keep becomes -inf.
-template <int kWidth>
-__device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, int tile, Cutoff cutoff) {
-  const CutoffOfPart<kWidth> of_part(cutoff, tile);
+__device__ __forceinline__ void apply_cutoff(Part& part, int tile, Cutoff cutoff) {
+  const CutoffOfPart of_part(cutoff, tile);
   if (of_part.divides_ties()) {  // in one tile of a row at most
     edit_each(part, [&](float& score, int offset) {
       if (!of_part.keeps(score, offset)) score = -INFINITY;
@@ -338,9 +324,8 @@ __device__ __forceinline__ void apply_cutoff(Part<kWidth>& part, int tile, Cutof
 }
 
 /// How many of the thread's tokens the cutoff keeps.
-template <int kWidth>
-__device__ __forceinline__ int count_kept_of_part(Part<kWidth>& part, int tile, Cutoff cutoff) {
-  const CutoffOfPart<kWidth> of_part(cutoff, tile);
+__device__ __forceinline__ int count_kept_of_part(Part& part, int tile, Cutoff cutoff) {
+  const CutoffOfPart of_part(cutoff, tile);
   int count = 0;
   edit_each(part, [&](float& score, int offset) { count += of_part.keeps(score, offset) ? 1 : 0; });
   return count;
@@ -349,9 +334,8 @@ __device__ __forceinline__ int count_kept_of_part(Part<kWidth>& part, int tile, 
 // ---- sums of weights ----
 
 /// What the lanes of a thread's group weigh.
-template <bool kPlain, int kWidth>
-__device__ __forceinline__ void weigh_group(const Part<kWidth>& part, const WeightConstants& constants,
-                                            float (&sums)[kWidth]) {
+template <bool kPlain>
+__device__ __forceinline__ void weigh_group(const Part& part, const WeightConstants& constants, float (&sums)[kWidth]) {
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
     sums[i] = 0.0f;
@@ -375,91 +359,63 @@ __device__ __forceinline__ void exchange_halves(const float* values, bool upper,
   }
 }
 
-/// Lanes whose totals a thread has after merge_groups().
-template <int kWidth>
-inline constexpr int kTotals = kWidth / kGroupsOfLines;
-
-/// From the four groups' sums of kWidth lanes each, in four threads, to the totals of a quarter of the lanes in each:
-/// groups are added one after another.
-template <int kWidth>
-__device__ __forceinline__ void merge_groups(const float (&sums)[kWidth], float (&totals)[kTotals<kWidth>]) {
-  using Where = Place<kWidth>;
-  constexpr int kHalf = kWidth / 2;
-  constexpr int kQuarter = kWidth / 4;
-  const int group = Where().group();
+/// From the four groups' sums of four lanes, in four threads, to the total of one of these lanes in each: groups are
+/// added one after another.
+__device__ __forceinline__ float merge_groups(const float (&sums)[kWidth]) {
+  const int group = Place().group();
   const bool odd = group % 2 != 0;
   const bool upper = group >= 2;
-  float own[kHalf], across[kHalf];  // of this group, and of the one that is two away
-  exchange_halves<kWidth>(sums, upper, 2 * Where::kThreadsPerLine, own, across);
-  float from_own[kQuarter], from_next[kQuarter], from_across[kQuarter], from_far[kQuarter];
-  exchange_halves<kHalf>(own, odd, Where::kThreadsPerLine, from_own, from_next);
-  exchange_halves<kHalf>(across, odd, Where::kThreadsPerLine, from_across, from_far);
+  float own[2], across[2];  // of this group, and of the one that is two away
+  exchange_halves<4>(sums, upper, 2 * kThreadsPerLine, own, across);
+  float from_own, from_next, from_across, from_far;
+  exchange_halves<2>(own, odd, kThreadsPerLine, &from_own, &from_next);
+  exchange_halves<2>(across, odd, kThreadsPerLine, &from_across, &from_far);
+  const float near_even = odd ? from_next : from_own;
+  const float near_odd = odd ? from_own : from_next;
+  const float far_even = odd ? from_far : from_across;
+  const float far_odd = odd ? from_across : from_far;
+  const float first = upper ? far_even : near_even;
+  const float second = upper ? far_odd : near_odd;
+  const float third = upper ? near_even : far_even;
+  const float fourth = upper ? near_odd : far_odd;
+  return ((first + second) + third) + fourth;
+}
+static_assert(kGroupsOfLines == 4 && kWidth == 4, "a thread of each group takes one of four lanes");
+
+/// The thread in which merge_groups() leaves the total of a lane.
+__device__ __forceinline__ int holder_of_total(int lane) { return lane / kWidth + lane % kWidth * kThreadsPerLine; }
+
+/// Lanes added in float64 by halves, for every thread: lane i with lane i + 16, then 8, 4, 2, 1.
+__device__ __forceinline__ double sum_of_totals(float total) {
+  auto sum = static_cast<double>(total);
+  // Lanes are as far apart as threads of a line, then as groups.
 #pragma unroll
-  for (int i = 0; i < kQuarter; ++i) {
-    const float near_even = odd ? from_next[i] : from_own[i];
-    const float near_odd = odd ? from_own[i] : from_next[i];
-    const float far_even = odd ? from_far[i] : from_across[i];
-    const float far_odd = odd ? from_across[i] : from_far[i];
-    const float first = upper ? far_even : near_even;
-    const float second = upper ? far_odd : near_odd;
-    const float third = upper ? near_even : far_even;
-    const float fourth = upper ? near_odd : far_odd;
-    totals[i] = ((first + second) + third) + fourth;
-  }
+  for (int apart = kThreadsPerLine / 2; apart > 0; apart /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, apart);
+#pragma unroll
+  for (int apart = kWarp / 2; apart >= kThreadsPerLine; apart /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, apart);
+  return sum;
 }
 
-/// The lane whose total merge_groups() leaves in totals[i] of this thread.
-template <int kWidth>
-__device__ __forceinline__ int lane_of_total(int i) {
-  const Place<kWidth> place{};
-  return place.lane() + place.group() * kTotals<kWidth> + i;
-}
-
-/// Lanes added in float64 by halves, for every thread of the tile: lane i with lane i + 16, then 8, 4, 2, 1.
-template <int kWidth>
-__device__ __forceinline__ double sum_of_totals(const float (&totals)[kTotals<kWidth>]) {
-  constexpr int kCount = kTotals<kWidth>;
-  double sums[kCount];
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) sums[i] = static_cast<double>(totals[i]);
-  // Lanes are as far apart as threads of a line, then as groups, then within a thread.
-#pragma unroll
-  for (int apart = Place<kWidth>::kThreadsPerLine / 2; apart > 0; apart /= 2) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) sums[i] += __shfl_xor_sync(kWholeWarp, sums[i], apart);
-  }
-#pragma unroll
-  for (int apart = Place<kWidth>::kThreadsPerTile / 2; apart >= Place<kWidth>::kThreadsPerLine; apart /= 2) {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) sums[i] += __shfl_xor_sync(kWholeWarp, sums[i], apart);
-  }
-  if constexpr (kCount == 2) return sums[0] + sums[1];
-  return sums[0];
-}
-
-/// The lanes' totals of the thread's tile. kFast: plain constants are worth code of their own, which leaves out two
-/// operations of each weight; the others are right for them as well.
-template <bool kFast, int kWidth>
-__device__ __forceinline__ void lane_totals(const Part<kWidth>& part, const WeightConstants& constants,
-                                            float (&totals)[kTotals<kWidth>]) {
+/// The total of a lane of the tile in each thread. kFast: plain constants are worth code of their own, which leaves out
+/// two operations of each weight; the others are right for them as well.
+template <bool kFast>
+__device__ __forceinline__ float lane_total(const Part& part, const WeightConstants& constants) {
   float sums[kWidth];
-  // A warp of two tiles may hold one of each kind.
+  // Constants are the tile's; a vote tells the compiler that all threads go one way.
   if (kFast && __all_sync(kWholeWarp, constants.plain)) {
     weigh_group<true>(part, constants, sums);
   } else {
     weigh_group<false>(part, constants, sums);
   }
-  merge_groups<kWidth>(sums, totals);
+  return merge_groups(sums);
 }
 
 /// What the tile weighs in its own units; 0 for a tile that holds nothing finite.
-template <bool kFast = true, int kWidth>
-__device__ __forceinline__ double sum_of_tile(const Part<kWidth>& part, float tile_max, const Scale& scale) {
+template <bool kFast = true>
+__device__ __forceinline__ double sum_of_tile(const Part& part, float tile_max, const Scale& scale) {
   const bool empty = !(tile_max >= -FLT_MAX && tile_max <= FLT_MAX);
   const WeightConstants constants = weight_constants(reference_of(empty ? 0.0f : tile_max, scale), scale);
-  float totals[kTotals<kWidth>];
-  lane_totals<kFast>(part, constants, totals);
-  const double sum = sum_of_totals<kWidth>(totals);
+  const double sum = sum_of_totals(lane_total<kFast>(part, constants));
   return empty ? 0.0 : sum;
 }
 

@@ -12,18 +12,15 @@
 namespace tokendraw::cuda {
 
 /// A chunk is what one thread holds of a tile; chunk c of a row is part c % kChunksPerTile of tile c / kChunksPerTile.
-template <int kWidth>
-inline constexpr int kChunksPerTile = Place<kWidth>::kThreadsPerTile;
+inline constexpr int kChunksPerTile = kWarp;
 
-template <int kWidth>
 __host__ __device__ constexpr int count_chunks(std::int64_t vocab) {
-  return static_cast<int>((vocab + kTile - 1) / kTile) * kChunksPerTile<kWidth>;
+  return static_cast<int>((vocab + kTile - 1) / kTile) * kChunksPerTile;
 }
 
 /// One row by chunks. Tokens and chunks fit 32 bits, as a vocabulary does.
 template <class Element, class EditsOfRows>
 struct RowOfChunks {
-  static constexpr int kWidth = kWidthOfLook;
   static constexpr int kLinesAtOnce = std::is_same_v<EditsOfRows, NoEdits> ? 4 : 1;
 
   const Element* logits;
@@ -34,13 +31,13 @@ struct RowOfChunks {
   __device__ explicit RowOfChunks(const RowReader<Element, EditsOfRows>& row)
       : logits(row.logits), vocab(static_cast<std::int32_t>(row.vocab)), index(row.index), edits(row.edits) {}
 
-  __device__ int chunks() const { return count_chunks<kWidth>(vocab); }
+  __device__ int chunks() const { return count_chunks(vocab); }
 
   /// visit(score, token) of every token of kLines lines of a chunk from `line` on. Loads go out before the first visit.
   template <int kLines, class Visit>
   __device__ __forceinline__ void for_each_score(int chunk, int line, Visit visit) const {
-    const Place<kWidth> place{chunk % kChunksPerTile<kWidth>};
-    const std::int32_t first = chunk / kChunksPerTile<kWidth> * kTile + place.token() + line * kLanes;
+    const Place place{chunk % kChunksPerTile};
+    const std::int32_t first = chunk / kChunksPerTile * kTile + place.token() + line * kLanes;
     Elements<Element, kWidth> elements[kLines];
 #pragma unroll
     for (int i = 0; i < kLines; ++i) elements[i] = load(first + i * kLanes);
@@ -54,7 +51,7 @@ struct RowOfChunks {
 
   __device__ __forceinline__ Elements<Element, kWidth> load(std::int32_t first) const {
     const int count = count_from(first);
-    if (count == kWidth && is_aligned(logits)) return load_elements<kWidth>(logits + first);
+    if (count == kWidth && is_aligned(logits)) return load_elements(logits + first);
     Elements<Element, kWidth> elements{};
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -80,7 +77,6 @@ struct RowOfChunks {
 /// A row without a beginning of its order.
 template <class Row>
 struct RestOfRow {
-  static constexpr int kWidth = Row::kWidth;
   static constexpr int kLinesAtOnce = Row::kLinesAtOnce;
 
   const Row& all;
@@ -102,16 +98,13 @@ struct RestOfRow {
 template <class Element, class EditsOfRows>
 __device__ void scan_chunks(const RowOfChunks<Element, EditsOfRows>& row, float* maxima, unsigned rank,
                             unsigned blocks) {
-  constexpr int kWidth = kWidthOfLook;
   const int step = static_cast<int>(blocks) * kThreads;
   for (int chunk = static_cast<int>(rank) * kThreads + static_cast<int>(threadIdx.x); chunk < row.chunks();
        chunk += step) {
-    const int tile = chunk / kChunksPerTile<kWidth>;
+    const int tile = chunk / kChunksPerTile;
     const bool whole = is_aligned(row.logits) && std::int64_t{tile + 1} * kTile <= row.vocab;
-    Part<kWidth> part = load_part<kWidth>(row.logits, row.vocab, tile, whole);
-    const float unedited = max_of_part(part);
-    apply_edits(part, tile, row.vocab, row.edits, row.index);
-    maxima[chunk] = valid_or_fault(max_of_part(part), unedited);
+    Part part = load_part(row.logits, row.vocab, tile, whole);
+    maxima[chunk] = max_of_edited(part, tile, row.vocab, row.edits, row.index);
   }
 }
 
@@ -153,16 +146,15 @@ inline constexpr int kMaxFound = 2 * kMaxListed;  // tokens that may be left whe
 inline constexpr int kBins = 2048;
 inline constexpr int kBinsPerThread = kBins / kThreads;
 
-inline constexpr int kMaxCounted = 128;  // of a list that is ordered by counting
-inline constexpr int kMaxInRuns = 128;
-static_assert(kMaxCounted <= kThreads && kMaxInRuns <= kThreads, "a thread for each");
+inline constexpr int kMaxCounted = 128;  // tokens that are ordered by counting
+static_assert(kMaxCounted <= kThreads, "a thread for each");
 
 /// A few listed tokens by ascending token: those of a tile are neighbours, a run.
 struct RunsOfTokens {
-  Candidate tokens[kMaxInRuns];
-  double sums[kMaxInRuns];    // of runs, in units of the row
-  int begin[kMaxInRuns + 1];  // of runs
-  int count;                  // of runs
+  Candidate tokens[kMaxCounted];
+  double sums[kMaxCounted];    // of runs, in units of the row
+  int begin[kMaxCounted + 1];  // of runs
+  int count;                   // of runs
 };
 
 /// What a selection works in: shared memory, 24 KiB. `list` is its result.
@@ -347,22 +339,26 @@ __device__ void list_in(const Row& row, const float* maxima, KeyBracket bracket,
   list_kept(row, maxima, cutoff_in(row, maxima, bracket, k, kMaxFound, space), space);
 }
 
-/// Orders a list of at most kMaxCounted tokens: each thread counts what comes before its own.
-__device__ inline void sort_short_list(TopKSpace& space) {
-  const auto count = static_cast<int>(space.count);
+/// Writes list [count] in another order to `ordered`, which may be the same memory: each of up to kMaxCounted threads
+/// counts what comes before its own token. By the whole block.
+template <class Precedes>
+__device__ __forceinline__ void order_by_counting(const Candidate* list, int count, Candidate* ordered,
+                                                  Precedes precedes) {
   const auto slot = static_cast<int>(threadIdx.x);
-  const Candidate own = slot < count ? space.list[slot] : Candidate{};
+  const Candidate own = slot < count ? list[slot] : Candidate{};
   int place = 0;
-  for (int i = 0; i < count; ++i) place += before(space.list[i], own) ? 1 : 0;
+  for (int i = 0; i < count; ++i) place += precedes(list[i], own) ? 1 : 0;
   __syncthreads();
-  if (slot < count) space.list[place] = own;
+  if (slot < count) ordered[place] = own;
   __syncthreads();
 }
 
-/// Orders space.list by a bitonic network; a step whose pairs are no more than a warp apart needs no block.
+/// Orders space.list, a long one by a bitonic network; a step whose pairs are no more than a warp apart needs no block.
 __device__ inline void sort_list(TopKSpace& space) {
   const auto count = static_cast<int>(space.count);
-  if (count <= kMaxCounted) return sort_short_list(space);
+  if (count <= kMaxCounted) {
+    return order_by_counting(space.list, count, space.list, [](Candidate a, Candidate b) { return before(a, b); });
+  }
   int size = 2;
   while (size < count) size *= 2;
   for (int slot = count + static_cast<int>(threadIdx.x); slot < size; slot += kThreads) {

@@ -170,7 +170,7 @@ class Nucleus {
     for_each_tile_from(
         probe.outer.score, table_, row_.tiles, team_,
         [&](int tile, float max) {
-          Part<4> part = row_.tile(tile);
+          Part part = row_.tile(tile);
           if (list) list_between(part, tile, probe);
       // The outer one first, as the inner one keeps less.
 #pragma unroll 1
@@ -257,9 +257,9 @@ class Nucleus {
 
   __device__ Cutoff before_listed(int i) const { return up_to(candidate_of(scratch_.listed[i])); }
 
-  __device__ __forceinline__ void list_between(Part<4>& part, int tile, const Ends& ends) {
-    const CutoffOfPart<4> inner(ends.inner, tile), outer(ends.outer, tile);
-    const auto first = static_cast<std::int32_t>(first_token<4>(tile));
+  __device__ __forceinline__ void list_between(Part& part, int tile, const Ends& ends) {
+    const CutoffOfPart inner(ends.inner, tile), outer(ends.outer, tile);
+    const auto first = static_cast<std::int32_t>(first_token(tile));
     edit_each(part, [&](float& score, int offset) {
       if (!outer.keeps(score, offset) || inner.keeps(score, offset)) return;
       const unsigned slot = atomicAdd(&scratch_.found_count, 1u);
@@ -283,9 +283,9 @@ class Nucleus {
     for_each_tile_from(
         bracket.outer.score, table_, row_.tiles, team_,
         [&](int tile, float) {
-          Part<4> part = row_.tile(tile);
-          const CutoffOfPart<4> inner(bracket.inner, tile), outer(bracket.outer, tile);
-          const std::int64_t first = first_token<4>(tile);
+          Part part = row_.tile(tile);
+          const CutoffOfPart inner(bracket.inner, tile), outer(bracket.outer, tile);
+          const std::int64_t first = first_token(tile);
           edit_each(part, [&](float& score, int offset) {
             if (!outer.keeps(score, offset) || inner.keeps(score, offset)) return;
             const int bucket = ruler.bucket_of(score, first + offset);

@@ -16,22 +16,29 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   TOKENDRAW_SHARED(params, RowParams);
   TOKENDRAW_SHARED(scratch, NucleusScratch);
   TOKENDRAW_SHARED(drawn, DrawnRow);
+  // Not in every thread's registers:
   TOKENDRAW_SHARED(units, RowUnits);
+  TOKENDRAW_SHARED(team, Team);
+  TOKENDRAW_SHARED(table, TileTable);
   const unsigned blocks = task.geometry.blocks;
   const std::int64_t index = blockIdx.x / blocks;
-  const Team team{blockIdx.x % blocks, blocks};
-  if (threadIdx.x == 0) drawn = task.drawn[index];
+  if (threadIdx.x == 0) {
+    drawn = task.drawn[index];
+    team = {blockIdx.x % blocks, blocks};
+  }
   __syncthreads();
   if (drawn.status != RowStatus::kValid || !drawn.is_nucleus) return;
   if (!drawn.is_open && !task.describes) return;
+  const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
   if (warp_of_block() == 0) {
     read_params(task, index, &params);
-    if (lane_of_warp() == 0) units = {params.scale, reference_of(drawn.max, params.scale)};
+    if (lane_of_warp() == 0) {
+      units = {params.scale, reference_of(drawn.max, params.scale)};
+      table = task.tables.of(index, row.tiles);
+    }
   }
   team.sync();  // all have read what one will write
 
-  const RowReader<Element, EditsOfRows> row(task.rows, index, edits);
-  const TileTable table = task.tables.of(index, row.tiles);
   const Cutoff of_min_p = cutoff_of_min_p(params, drawn.max);
   Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, drawn.max, scratch);
 

@@ -183,7 +183,7 @@ struct Filter {
     for_each_tile_from(
         cutoff.score, table, row.tiles, team,
         [&](int tile, float) {
-          Part<4> part = row.tile(tile);
+          Part part = row.tile(tile);
           count += static_cast<std::uint32_t>(count_kept_of_part(part, tile, cutoff));
         },
         [](int) {});
@@ -213,11 +213,11 @@ __device__ __forceinline__ void write_row(const RowReader<Element, EditsOfRows>&
   const Team team{0, 1};
   const bool aligned = is_aligned(out);
   for (int tile = team.worker(); tile < row.tiles; tile += team.workers()) {
-    Part<4> part = row.tile(tile);
+    Part part = row.tile(tile);
     apply_cutoff(part, tile, cutoff);
     const auto value = value_of(tile);
     const bool whole = aligned && std::int64_t{tile + 1} * kTile <= row.vocab;
-    const std::int64_t first = first_token<4>(tile);
+    const std::int64_t first = first_token(tile);
 #pragma unroll
     for (int line = 0; line < kLinesPerGroup; ++line) {
       const float (&scores)[4] = part.score[line];
@@ -306,7 +306,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   }
   if (threadIdx.x == 0) units = {params.scale, reference_of(max, params.scale)};
   __syncthreads();
-  float* const chunks = task.chunks + index * count_chunks<kWidthOfLook>(row.vocab);
+  float* const chunks = task.chunks + index * count_chunks(row.vocab);
   const Filter<Element, EditsOfRows> filter{row, params, units, table, max, chunks, space, shared};
   write_kept(task.transform, row, params, units, table, max, filter.find(), out);
 }

@@ -84,15 +84,15 @@ float max_of_row(const Summaries& found, std::int64_t row) {
   return largest;
 }
 
-template <class Element, int kWidth, class EditsOfRows>
+template <class Element, class EditsOfRows>
 Summaries summarized(const Batch<Element>& batch, const EditsOfRows& edits, const Scale& scale, Cutoff cutoff) {
   const std::int64_t tiles = cpu::count_tiles(batch.vocab);
   Array<Summary> summaries(static_cast<std::size_t>(kRows * tiles));
   cuda::LaunchShape shape;
   shape.grid = static_cast<unsigned>(kRows);
   shape.block = 128;
-  const auto error = cuda::launch(test::summarize<Element, kWidth, EditsOfRows>, shape, batch.rows(), edits, scale,
-                                  cutoff, summaries.get());
+  const auto error =
+      cuda::launch(test::summarize<Element, EditsOfRows>, shape, batch.rows(), edits, scale, cutoff, summaries.get());
   CHECK_EQUAL(static_cast<int>(error), 0);
   CHECK_EQUAL(static_cast<int>(cudaDeviceSynchronize()), 0);
   return summaries.values();
@@ -126,7 +126,7 @@ void check_summaries(const Summaries& found, const std::string& name, const Scal
   }
 }
 
-template <class Element, int kWidth>
+template <class Element>
 void check_rows() {
   for (const std::int64_t vocab : kSizes) {
     for (const std::int64_t start : {0, 1}) {
@@ -136,7 +136,7 @@ void check_rows() {
         for (const double temperature : {0.7, 1e-30}) {
           const Scale scale = make_scale(temperature);
           for (const Cutoff cutoff : {kKeepFinite, Cutoff{0.25f, vocab / 2}}) {
-            const Summaries found = summarized<Element, kWidth>(batch, cuda::NoEdits{}, scale, cutoff);
+            const Summaries found = summarized(batch, cuda::NoEdits{}, scale, cutoff);
             check_summaries(found, name, scale, cutoff, [&](std::int64_t row) { return batch.view(row); });
           }
         }
@@ -145,18 +145,17 @@ void check_rows() {
   }
 }
 
-TEST(float32_rows) { check_rows<float, 4>(); }
-TEST(float64_rows) { check_rows<double, 4>(); }
-TEST(float16_rows) { check_rows<Float16, 8>(); }
-TEST(bfloat16_rows) { check_rows<Bfloat16, 8>(); }
-TEST(half_rows_a_tile_at_a_time) { check_rows<Bfloat16, 4>(); }
+TEST(float32_rows) { check_rows<float>(); }
+TEST(float64_rows) { check_rows<double>(); }
+TEST(float16_rows) { check_rows<Float16>(); }
+TEST(bfloat16_rows) { check_rows<Bfloat16>(); }
 
 TEST(every_schedule_sums_alike) {
   const Batch<float> batch(drawn(kRows * 5003, 8, -9.0, 9.0), 5003, 5003, 0);
   const Scale scale = make_scale(0.7);
   for (std::uint64_t schedule = 0; schedule < 8; ++schedule) {
     emulated::set_schedule(schedule);
-    const Summaries found = summarized<float, 4>(batch, cuda::NoEdits{}, scale, kKeepFinite);
+    const Summaries found = summarized(batch, cuda::NoEdits{}, scale, kKeepFinite);
     check_summaries(found, "schedule", scale, kKeepFinite, [&](std::int64_t row) { return batch.view(row); });
   }
   emulated::set_schedule(0);
@@ -179,9 +178,9 @@ TEST(listed_tokens_weigh_what_their_tiles_do) {
     const Batch<float> batch(rows, kVocab, kVocab, 0);
     for (const double temperature : {0.7, 40.0, 1e-30}) {
       const Scale scale = make_scale(temperature);
-      for (const int count : {1, 2, 3, 31, 100, cuda::kMaxInRuns}) {
+      for (const int count : {1, 2, 3, 31, 100, cuda::kMaxCounted}) {
         const std::vector<Candidate> list = first_of(values, count);
-        const Summaries tiles = summarized<float, 4>(batch, cuda::NoEdits{}, scale, through(list.back()));
+        const Summaries tiles = summarized(batch, cuda::NoEdits{}, scale, through(list.back()));
         const Array<Candidate> listed(list);
         Array<test::RunSum> runs(list.size());
         Array<int> found(1);
@@ -239,7 +238,7 @@ TEST(edited_rows) {
         edits.token_bias_count = static_cast<int>(token_bias.size());
         std::copy(token_bias.begin(), token_bias.end(), edits.token_bias);
       }
-      const Summaries found = summarized<float, 4>(batch, edits, scale, Cutoff{-1.0f, vocab / 2});
+      const Summaries found = summarized(batch, edits, scale, Cutoff{-1.0f, vocab / 2});
       check_summaries(found, "edits", scale, Cutoff{-1.0f, vocab / 2}, [&](std::int64_t row) {
         cpu::RowView view = batch.view(row);
         if (kinds & 1u) view.allowed = allowed.data() + row * vocab;
@@ -262,7 +261,7 @@ TEST(faults_are_told_apart) {
       values[place] = std::nanf("");
       values[static_cast<std::size_t>(vocab) + place] = HUGE_VALF;
       const Batch<float> batch(values, vocab, vocab, 0);
-      const Summaries found = summarized<float, 4>(batch, cuda::NoEdits{}, make_scale(1.0), kKeepFinite);
+      const Summaries found = summarized(batch, cuda::NoEdits{}, make_scale(1.0), kKeepFinite);
       CHECK(std::isnan(max_of_row(found, 0)));
       CHECK_EQUAL(max_of_row(found, 1), HUGE_VALF);
       CHECK(max_of_row(found, 2) <= FLT_MAX);

@@ -38,7 +38,7 @@ struct Selected {
 template <class Element, class EditsOfRows>
 Selected selected(const cuda::Rows& rows, const EditsOfRows& edits, int k, std::int64_t cutoff_k) {
   const auto count = static_cast<std::size_t>(rows.rows);
-  Array<float> maxima(count * static_cast<std::size_t>(cuda::count_chunks<cuda::kWidthOfLook>(rows.vocab)));
+  Array<float> maxima(count * static_cast<std::size_t>(cuda::count_chunks(rows.vocab)));
   Array<Candidate> lists(count * static_cast<std::size_t>(k));
   Array<int> counts(count);
   Array<Cutoff> cutoffs(count);

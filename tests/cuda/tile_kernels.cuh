@@ -14,28 +14,22 @@ struct Summary {
   float max;
 };
 
-// logits [rows, vocab] -> summaries [rows, tiles]; one block per row, one warp per tile or two
-template <class Element, int kWidth, class EditsOfRows>
+// logits [rows, vocab] -> summaries [rows, tiles]; one block per row, one warp per tile
+template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(128)
     summarize(const Rows rows, const EditsOfRows edits, const Scale scale, const Cutoff cutoff, Summary* summaries) {
-  using Where = Place<kWidth>;
-  const Where place{};
   const std::int64_t index = blockIdx.x;
   const Element* row = rows.row<Element>(index);
   const auto tiles = static_cast<int>((rows.vocab + kTile - 1) / kTile);
   const int warps = static_cast<int>(blockDim.x) / kWarp;
   const bool aligned = is_aligned(row);
-  for (int first = static_cast<int>(threadIdx.x) / kWarp * Where::kTilesPerWarp; first < tiles;
-       first += warps * Where::kTilesPerWarp) {
-    const int tile = first + place.tile();
-    const bool whole = aligned && std::int64_t{first + Where::kTilesPerWarp} * kTile <= rows.vocab;
-    Part<kWidth> part = load_part<kWidth>(row, rows.vocab, tile, whole);
-    const float unedited = max_of_part(part);
-    apply_edits(part, tile, rows.vocab, edits, index);
-    const float max = max_of_tile<kWidth>(valid_or_fault(max_of_part(part), unedited));
+  for (int tile = warp_of_block(); tile < tiles; tile += warps) {
+    const bool whole = aligned && std::int64_t{tile + 1} * kTile <= rows.vocab;
+    Part part = load_part(row, rows.vocab, tile, whole);
+    const float max = max_of_warp(max_of_edited(part, tile, rows.vocab, edits, index));
     apply_cutoff(part, tile, cutoff);
     const double sum = sum_of_tile(part, max, scale);
-    if (tile < tiles && place.thread % Where::kThreadsPerTile == 0) summaries[index * tiles + tile] = {sum, max};
+    if (lane_of_warp() == 0) summaries[index * tiles + tile] = {sum, max};
   }
 }
 

@@ -79,21 +79,16 @@ def blocks_per_multiprocessor(resources: Resources, architecture: str) -> int:
     return min(blocks, limits.shared_bytes // shared) if shared else blocks
 
 
-def local_bytes_of(element: str) -> int:
-    return int(BUDGETS["kernel"]["local_bytes_float64" if element == "float64" else "local_bytes"])
-
-
-def excess(resources: Resources, architecture: str, element: str) -> list[str]:
+def excess(resources: Resources, architecture: str) -> list[str]:
     """Return what is above the budget of every kernel."""
     budget = BUDGETS["kernel"]
     blocks = blocks_per_multiprocessor(resources, architecture)
     local = resources.stack + resources.local_memory
-    local_budget = local_bytes_of(element)
     found = []
     if resources.registers > budget["registers"]:
         found.append(f"{resources.registers} registers, at most {budget['registers']}")
-    if local > local_budget:
-        found.append(f"{local} bytes of local memory, at most {local_budget}")
+    if local > budget["local_bytes"]:
+        found.append(f"{local} bytes of local memory, at most {budget['local_bytes']}")
     if resources.shared > budget["shared_bytes"]:
         found.append(f"{resources.shared} bytes of shared memory, at most {budget['shared_bytes']}")
     if blocks < budget["blocks_per_multiprocessor"]:
@@ -119,30 +114,22 @@ def kind_of(loop: Loop, element: str) -> str:
     return "maxima" if loop.count("SHFL") > 0 else "chunks"
 
 
-def looks_at_tiles(code: list[Instruction], element: str) -> list[Loop]:
-    """Return the loops over tiles, by the loads of a thread's part of one."""
-    width = min(16, LANES * BYTES[element])
-    loads = LINES * LANES * BYTES[element] // width
-    found = loops_over(code, loads, UNROLLED_ELSEWHERE / BYTES[element])
-    return [loop for loop in found if loop.loads == {width: loads}]
-
-
 def looks_of(code: list[Instruction], element: str) -> dict[str, float]:
     """Return the instructions for an element in each look at a row, the most of several loops."""
+    width = min(16, LANES * BYTES[element])
+    loads = LINES * LANES * BYTES[element] // width
     costs: dict[str, float] = {}
-    for loop in looks_at_tiles(code, element):
+    for loop in loops_over(code, loads, UNROLLED_ELSEWHERE / BYTES[element]):
+        if loop.loads != {width: loads}:
+            continue
         cost = len(loop.instructions) / elements_of(loop, element)
         kind = kind_of(loop, element)
         costs[kind] = max(cost, costs.get(kind, 0.0))
     return costs
 
 
-def local_accesses(code: list[Instruction], element: str) -> list[Instruction]:
-    """Return the loads and stores of local memory that cost more than the budget says."""
-    seen = code
-    if local_bytes_of(element) > 0:
-        seen = [step for loop in looks_at_tiles(code, element) for step in loop.instructions]
-    return [instruction for instruction in seen if instruction.name in {"LDL", "STL"}]
+def local_accesses(code: list[Instruction]) -> list[Instruction]:
+    return [instruction for instruction in code if instruction.name in {"LDL", "STL"}]
 
 
 def budget_of(kernel: Kernel) -> dict[str, float]:

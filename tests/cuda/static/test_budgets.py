@@ -37,9 +37,8 @@ def test_a_unit_keeps_to_its_budgets(unit_of, source, architecture):
     wrong = []
     for mangled, code in unit.code().items():
         kernel = budgets.kernel_of(mangled)
-        found = budgets.excess(resources[mangled], architecture, kernel.element)
-        accesses = budgets.local_accesses(code, kernel.element)
-        found += [f"{access.opcode} at {access.address:#x}" for access in accesses]
+        found = budgets.excess(resources[mangled], architecture)
+        found += [f"{access.opcode} at {access.address:#x}" for access in budgets.local_accesses(code)]
         if kernel.element and architecture != "sm_75":  # whose maxima are others
             found += budgets.excess_of_looks(kernel, budgets.looks_of(code, kernel.element))
         wrong += [f"{kernel}: {line}" for line in found]

@@ -93,15 +93,7 @@ def looks(*instructions: str) -> dict[str, float]:
 
 def test_local_memory_is_seen():
     code = machine_code.read_code(listing(*LOOK))[NAME]
-    assert [access.address for access in budgets.local_accesses(code, "float32")] == [0x130]
-
-
-def test_local_memory_of_float64_is_allowed_outside_of_loops():
-    loads = LOADS + [load.replace("R40.64", "R42.64") for load in LOADS]
-    outside = machine_code.read_code(listing("STL [R1], R9", *loads, "@P0 BRA 0x10", "EXIT"))[NAME]
-    inside = machine_code.read_code(listing("STL [R1], R9", *loads, "@P0 BRA 0x0", "EXIT"))[NAME]
-    assert budgets.local_accesses(outside, "float64") == []
-    assert [access.address for access in budgets.local_accesses(inside, "float64")] == [0x0]
+    assert [access.address for access in budgets.local_accesses(code)] == [0x130]
 
 
 def test_resources_are_read_by_function():
@@ -124,16 +116,13 @@ def test_kernels_are_named_by_their_types():
 
 def test_what_is_above_the_budget_is_named():
     fits = Resources(registers=128, stack=0, local_memory=0, shared=25000)
-    assert budgets.excess(fits, "sm_90", "float32") == []
+    assert budgets.excess(fits, "sm_90") == []
     assert budgets.blocks_per_multiprocessor(fits, "sm_90") == 2
     assert budgets.blocks_per_multiprocessor(Resources(129, 0, 0, 25000), "sm_90") == 1
     assert budgets.blocks_per_multiprocessor(Resources(32, 0, 0, 40000), "sm_75") == 1
     assert budgets.blocks_per_multiprocessor(Resources(32, 0, 0, 0), "sm_75") == 4
-    converted = Resources(registers=128, stack=16, local_memory=0, shared=25000)
-    assert budgets.excess(converted, "sm_90", "float64") == []
-    assert budgets.excess(converted, "sm_90", "float32") == ["16 bytes of local memory, at most 0"]
     too_much = Resources(registers=168, stack=8, local_memory=0, shared=60000)
-    wrong = budgets.excess(too_much, "sm_90", "float32")
+    wrong = budgets.excess(too_much, "sm_90")
     assert [line.split(",")[0] for line in wrong] == [
         "168 registers",
         "8 bytes of local memory",
