@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A token by three picks among integers: its tile, its lane, its line. One warp makes each of them, with the sums of
-// core/fixed_point.h.
+// core/fixed_point.h; four weigh the tile.
 #pragma once
 
 #include "core/fixed_point.h"
@@ -92,50 +92,71 @@ class Levels {
   Uint128 own_;
 };
 
-/// Of the scores of one lane, which is the same for all threads, the one in the line of this thread's number.
-__device__ __forceinline__ float score_of_line(const Part& part, int lane) {
-  const int column = lane % 4;
-  float score = -INFINITY;
-#pragma unroll
-  for (int line = 0; line < kLinesPerGroup; ++line) {
-    const float (&scores)[4] = part.score[line];
-    const float own = column < 2 ? (column == 0 ? scores[0] : scores[1]) : (column == 2 ? scores[2] : scores[3]);
-    const int holder = lane_of_warp() / kLinesPerGroup * kThreadsPerLine + lane / 4;
-    const float other = __shfl_sync(kWholeWarp, own, holder);
-    if (lane_of_warp() % kLinesPerGroup == line) score = other;
-  }
-  return score;
-}
-static_assert(kThreadsPerLine == kLinesPerGroup && kLinesPerTile == kWarp, "a thread for each line");
-
 __device__ __forceinline__ float weight_of(float score, const WeightConstants& constants) {
   const auto weight = weight_parts<false>(score, constants);
   return weight.fraction * weight.power;
 }
 
-/// A token of the tile that the cutoff keeps; by one warp.
+/// What the warps that draw from a tile tell each other.
+struct LanesOfTile {
+  float scores[kLinesPerTile][kLanes + 1];  // a lane's lie in different banks
+  float totals[kGroupsOfLines][kLanes];
+};
+
+/// What the cutoff keeps of a tile, and what its lanes weigh: a warp for each group of lines, a thread for each lane.
 template <class Element, class EditsOfRows>
-__device__ __forceinline__ Candidate draw_in_tile(const RowReader<Element, EditsOfRows>& row, const Scale& scale,
-                                                  int tile, float tile_max, Cutoff cutoff, const Levels& levels) {
-  Part part = row.tile(tile);
-  if (!keeps_all_finite(cutoff)) apply_cutoff(part, tile, cutoff);
-  const WeightConstants constants = weight_constants(reference_of(tile_max, scale), scale);
-  const float total = lane_total<false>(part, constants);
-  const float of_lane = __shfl_sync(kWholeWarp, total, holder_of_total(lane_of_warp()));  // thread t takes lane t's
-  const int lane = pick_thread(static_cast<double>(of_lane), levels.lane());
-  const float score = score_of_line(part, lane);
+__device__ __forceinline__ void weigh_lanes(const RowReader<Element, EditsOfRows>& row, int tile, Cutoff cutoff,
+                                            const WeightConstants& constants, LanesOfTile& lanes) {
+  const int group = warp_of_block();
+  const int lane = lane_of_warp();
+  if (group >= kGroupsOfLines) return;
+  const int first_line = group * kLinesPerGroup;
+  const std::int64_t first = std::int64_t{tile} * kTile + first_line * kLanes + lane;
+  float scores[kLinesPerGroup];
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) scores[line] = row.score(first + line * kLanes);
+  float total = 0.0f;
+#pragma unroll
+  for (int line = 0; line < kLinesPerGroup; ++line) {
+    const float score = keeps(cutoff, scores[line], first + line * kLanes) ? scores[line] : -INFINITY;
+    const auto weight = weight_parts<false>(score, constants);
+    total = fma(weight.fraction, weight.power, total);
+    lanes.scores[first_line + line][lane] = score;
+  }
+  lanes.totals[group][lane] = total;
+}
+static_assert(kLanes == kWarp && kLinesPerTile == kWarp && kGroupsOfLines <= kWarps, "threads for lanes and for lines");
+
+/// A token of the tile; by one warp.
+__device__ __forceinline__ Candidate draw_from_lanes(const LanesOfTile& lanes, int tile,
+                                                     const WeightConstants& constants, const Levels& levels) {
+  float total = lanes.totals[0][lane_of_warp()];
+#pragma unroll
+  for (int group = 1; group < kGroupsOfLines; ++group) total += lanes.totals[group][lane_of_warp()];
+  const int lane = pick_thread(static_cast<double>(total), levels.lane());
+  const float score = lanes.scores[lane_of_warp()][lane];
   const int line = pick_thread(static_cast<double>(weight_of(score, constants)), levels.token());
   return {__shfl_sync(kWholeWarp, score, line), static_cast<std::int32_t>(tile * kTile + line * kLanes + lane)};
 }
 
-/// A token of those that the cutoff keeps, whose weights `kept` holds by tile; by one warp.
+/// A token of those that the cutoff keeps, whose weights `kept` holds by tile: by the whole block, for its first warp.
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ Candidate draw_within(const RowReader<Element, EditsOfRows>& row, const RowUnits& units,
                                                  const TileTable& table, const double* kept, Cutoff cutoff,
-                                                 const Levels& levels) {
-  const auto weight_of = [&](int tile) { return __ldcg(kept + tile); };
-  const int tile = row.tiles > 1 ? pick_index(weight_of, row.tiles, levels.tile()) : 0;
-  return draw_in_tile(row, units.scale, tile, __ldcg(table.maxima + tile), cutoff, levels);
+                                                 const Levels& levels, LanesOfTile& lanes) {
+  TOKENDRAW_SHARED(picked, int);
+  if (warp_of_block() == 0) {
+    const auto weight_of = [&](int tile) { return __ldcg(kept + tile); };
+    const int tile = row.tiles > 1 ? pick_index(weight_of, row.tiles, levels.tile()) : 0;
+    if (lane_of_warp() == 0) picked = tile;
+  }
+  __syncthreads();
+  const int tile = picked;
+  const WeightConstants constants =
+      weight_constants(reference_of(__ldcg(table.maxima + tile), units.scale), units.scale);
+  weigh_lanes(row, tile, cutoff, constants, lanes);
+  __syncthreads();
+  return warp_of_block() == 0 ? draw_from_lanes(lanes, tile, constants, levels) : Candidate{};
 }
 
 }  // namespace tokendraw::cuda

@@ -59,6 +59,12 @@ __device__ __forceinline__ void merge_chunks(const float* chunks, const TileTabl
   __syncthreads();
 }
 
+/// What one thing after another is done in.
+union DrawSpace {
+  TopKSpace top_k;
+  LanesOfTile lanes;
+};
+
 // What is drawn is in `drawn`, which every block has and its first thread writes; the team's first one has all of it.
 
 /// One of the first `count` listed tokens, at most kMaxCounted; by the whole block.
@@ -75,7 +81,7 @@ __device__ __forceinline__ void draw_listed(TopKSpace& space, int count, const R
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void draw_from_tiles(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
                                                 const TileTable& table, const Team& team, const RowUnits& units,
-                                                const Cutoff& of_min_p, DrawnRow& drawn) {
+                                                const Cutoff& of_min_p, LanesOfTile& lanes, DrawnRow& drawn) {
   TOKENDRAW_SHARED(weighed, Cutoff);  // not in every thread's registers
   const bool writes = threadIdx.x == 0;
   if (writes) weighed = drawn.cutoff;
@@ -90,15 +96,13 @@ __device__ __forceinline__ void draw_from_tiles(const RowReader<Element, EditsOf
     }
     team.sync();
     if (is_drawn) break;
-    if (warp_of_block() == 0) {
-      const Candidate token = draw_within(row, units, table, kept, weighed, Levels(params.source, 0));
-      if (writes) drawn.token = token;
-    }
-    if (!params.has_nucleus()) return;
-    if (warp_of_block() == 1) {
+    if (params.has_nucleus() && warp_of_block() == 1) {  // while the first one picks a tile
       const double mass = sum_in_order(kept, row.tiles);
       if (lane_of_warp() == 0) drawn.target = params.top_p_share * mass;
     }
+    const Candidate token = draw_within(row, units, table, kept, weighed, Levels(params.source, 0), lanes);
+    if (writes) drawn.token = token;
+    if (!params.has_nucleus()) return;
     __syncthreads();
     if (writes) weighed = kept_before(drawn, of_min_p);
     __syncthreads();
@@ -115,7 +119,7 @@ __device__ __forceinline__ void draw_from_tiles(const RowReader<Element, EditsOf
 template <class Element, class EditsOfRows>
 __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>& row, const RowParams& params,
                                            const TileTable& table, const float* chunks, const Team& team, float max,
-                                           bool describes, TopKSpace& space, DrawnRow& drawn) {
+                                           bool describes, DrawSpace& space, DrawnRow& drawn) {
   TOKENDRAW_SHARED(of_min_p, Cutoff);
   TOKENDRAW_SHARED(units, RowUnits);  // not in every thread's registers
   const bool writes = threadIdx.x == 0;
@@ -131,18 +135,18 @@ __device__ __forceinline__ void draw_token(const RowReader<Element, EditsOfRows>
   Cutoff cutoff = kKeepFinite;
   if (params.has_top_k()) {
     const RowOfChunks<Element, EditsOfRows> row_of_chunks(row);
-    cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space);
+    cutoff = cutoff_of_top_k(row_of_chunks, chunks, params, units, max, space.top_k);
   }
   const Cutoff passing = cutoff_of_min_p(params, max);
   if (!params.has_nucleus()) cutoff = tighter(cutoff, passing);
   if (writes) drawn.cutoff = cutoff, of_min_p = passing;
   if (params.has_top_k()) {
-    const int count = params.lists() ? count_listed(space, cutoff) : INT_MAX;
+    const int count = params.lists() ? count_listed(space.top_k, cutoff) : INT_MAX;
     const bool is_few = count <= kMaxCounted;
     if (!is_few || describes) merge_chunks(chunks, table, row.tiles);
-    if (is_few) return draw_listed(space, count, params.source, units, drawn);
+    if (is_few) return draw_listed(space.top_k, count, params.source, units, drawn);
   }
-  draw_from_tiles(row, params, table, team, units, of_min_p, drawn);
+  draw_from_tiles(row, params, table, team, units, of_min_p, space.lanes, drawn);
 }
 
 /// From now on the block is all of its team, which its threads share.
@@ -157,7 +161,7 @@ template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     draw_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(params, RowParams);
-  TOKENDRAW_SHARED(space, TopKSpace);
+  TOKENDRAW_SHARED(space, DrawSpace);
   TOKENDRAW_SHARED(drawn, DrawnRow);
   // Not in every thread's registers:
   TOKENDRAW_SHARED(table, TileTable);

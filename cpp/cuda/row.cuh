@@ -77,6 +77,14 @@ struct RowReader {
     apply_edits(part, tile, vocab, edits, index);
     return part;
   }
+
+  /// The score of one token, -inf past the row.
+  __device__ __forceinline__ float score(std::int64_t token) const {
+    if (token >= vocab) return -INFINITY;
+    float score[1] = {widen(logits[token])};
+    apply_edits_to_line(score, 1, static_cast<std::int32_t>(token), edits, index);
+    return score[0];
+  }
 };
 
 /// What is known of the tiles of one row. Other blocks fill it in too: read where they write, past the first-level

@@ -35,10 +35,7 @@ __device__ __forceinline__ double sum_of_tokens(const RowReader<Element, EditsOf
 #pragma unroll 4
   for (int line = 0; line < kLinesPerTile; ++line) {
     const std::int64_t token = std::int64_t{tile} * kTile + line * kLanes + lane_of_warp();
-    if (token >= row.vocab) continue;
-    float score[1] = {widen(row.logits[token])};
-    apply_edits_to_line(score, 1, static_cast<std::int32_t>(token), row.edits, row.index);
-    sum = add(sum, score[0]);
+    if (token < row.vocab) sum = add(sum, row.score(token));
   }
 #pragma unroll
   for (int apart = kWarp / 2; apart > 0; apart /= 2) sum += __shfl_xor_sync(kWholeWarp, sum, apart);

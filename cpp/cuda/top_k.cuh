@@ -147,7 +147,7 @@ inline constexpr int kBins = 2048;
 inline constexpr int kBinsPerThread = kBins / kThreads;
 
 inline constexpr int kMaxCounted = 128;  // tokens that are ordered by counting
-static_assert(kMaxCounted <= kThreads, "a thread for each");
+static_assert(2 * kMaxCounted <= kThreads, "two threads for each");
 
 /// A few listed tokens by ascending token: those of a tile are neighbours, a run.
 struct RunsOfTokens {
@@ -304,21 +304,24 @@ __device__ __forceinline__ void clear_count(TopKSpace& space) {
   __syncthreads();
 }
 
-/// Lists the tokens that reach `floor`, where no more than kMaxFound chunks do: every thread takes a line of one.
+/// Lists the tokens that reach `floor`, where no more than kMaxFound chunks do: every thread takes a part of one, whose
+/// loads go out together.
 template <class Row>
 __device__ void list_few(const Row& row, const float* maxima, float floor, TopKSpace& space) {
+  constexpr int kLines = Row::kLinesAtOnce;
+  constexpr std::uint32_t kParts = kLinesPerGroup / kLines;
   clear_count(space);
   for_each_chunk(row, maxima, floor,
                  [&](int chunk) { space.chunks[atomicAdd(&space.count, 1u)] = static_cast<std::uint32_t>(chunk); });
   __syncthreads();
-  const std::uint32_t lines = space.count * kLinesPerGroup;
+  const std::uint32_t parts = space.count * kParts;
   __syncthreads();
   clear_count(space);
-  for (std::uint32_t i = threadIdx.x; i < lines; i += kThreads) {
-    row.template for_each_score<1>(static_cast<int>(space.chunks[i / kLinesPerGroup]),
-                                   static_cast<int>(i % kLinesPerGroup), [&](float score, std::int32_t token) {
-                                     if (score >= floor) add_to_list(space, score, token);
-                                   });
+  for (std::uint32_t i = threadIdx.x; i < parts; i += kThreads) {
+    row.template for_each_score<kLines>(static_cast<int>(space.chunks[i / kParts]),
+                                        static_cast<int>(i % kParts) * kLines, [&](float score, std::int32_t token) {
+                                          if (score >= floor) add_to_list(space, score, token);
+                                        });
   }
   __syncthreads();
 }
@@ -339,17 +342,19 @@ __device__ void list_in(const Row& row, const float* maxima, KeyBracket bracket,
   list_kept(row, maxima, cutoff_in(row, maxima, bracket, k, kMaxFound, space), space);
 }
 
-/// Writes list [count] in another order to `ordered`, which may be the same memory: each of up to kMaxCounted threads
-/// counts what comes before its own token. By the whole block.
+/// Writes list [count] in another order to `ordered`, which may be the same memory. Of at most kMaxCounted tokens: two
+/// threads count what comes before each. By the whole block.
 template <class Precedes>
 __device__ __forceinline__ void order_by_counting(const Candidate* list, int count, Candidate* ordered,
                                                   Precedes precedes) {
-  const auto slot = static_cast<int>(threadIdx.x);
+  const int slot = static_cast<int>(threadIdx.x) / 2;
+  const int half = static_cast<int>(threadIdx.x) % 2;
   const Candidate own = slot < count ? list[slot] : Candidate{};
   int place = 0;
-  for (int i = 0; i < count; ++i) place += precedes(list[i], own) ? 1 : 0;
+  for (int i = half; i < count; i += 2) place += precedes(list[i], own) ? 1 : 0;
+  place += __shfl_xor_sync(kWholeWarp, place, 1);
   __syncthreads();
-  if (slot < count) ordered[place] = own;
+  if (slot < count && half == 0) ordered[place] = own;
   __syncthreads();
 }
 

@@ -9,12 +9,18 @@
 
 namespace tokendraw::cuda {
 
+/// What one thing after another is done in.
+union NucleusSpace {
+  NucleusScratch search;
+  LanesOfTile lanes;
+};
+
 // rows of a draw -> tokens [rows] of those that are open: the blocks of a row are a cluster, or one
 template <class Element, class EditsOfRows>
 __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     top_p_rows(const __grid_constant__ DrawTask task, const __grid_constant__ EditsOfRows edits) {
   TOKENDRAW_SHARED(params, RowParams);
-  TOKENDRAW_SHARED(scratch, NucleusScratch);
+  TOKENDRAW_SHARED(space, NucleusSpace);
   TOKENDRAW_SHARED(drawn, DrawnRow);
   // Not in every thread's registers:
   TOKENDRAW_SHARED(units, RowUnits);
@@ -40,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   team.sync();  // all have read what one will write
 
   const Cutoff of_min_p = cutoff_of_min_p(params, drawn.max);
-  Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, drawn.max, scratch);
+  Nucleus<Element, EditsOfRows> nucleus(row, units, table, team, drawn.max, space.search);
 
   Ends bracket{kKeepNothing, kept_before(drawn, of_min_p)};
   double inner_mass = 0.0;
@@ -55,12 +61,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     const float floor = floor_of_nucleus(units, drawn.max, row.vocab, params.top_p_share);
     cutoff = nucleus.find(bracket, inner_mass, drawn.target, floor);
   }
-  if (team.rank != 0 || warp_of_block() != 0) return;
+  if (team.rank != 0) return;
   Candidate token = drawn.token;
   if (drawn.is_open) {
-    token = draw_within(row, units, table, table.outer(row.tiles).kept, cutoff, Levels(params.source, 1));
+    const double* kept = table.outer(row.tiles).kept;
+    token = draw_within(row, units, table, kept, cutoff, Levels(params.source, 1), space.lanes);
   }
-  if (lane_of_warp() != 0) return;
+  if (threadIdx.x != 0) return;
   DrawnRow found = drawn;  // which other warps may still read
   found.token = token;
   found.cutoff = cutoff;
