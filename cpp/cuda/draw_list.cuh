@@ -84,11 +84,21 @@ class TileOfList {
 };
 static_assert(kLinesPerTile == kWarp && kLanes == kWarp, "a thread for each lane, and for each line of one");
 
+/// What a token weighs in units of the row, alone in its tile.
+__device__ __forceinline__ double weight_alone(float score, const RowUnits& units) {
+  const WeightConstants constants = weight_constants(reference_of(score, units.scale), units.scale);
+  return units.scaled(static_cast<double>(weight_of(score, constants)), score);
+}
+
 /// Finds the runs of the first `count` of space.list, at most kMaxCounted, and what they weigh; by the whole block.
 __device__ __forceinline__ void weigh_runs(TopKSpace& space, int count, const RowUnits& units) {
   find_runs(space, count);
   RunsOfTokens& runs = space.runs;
+  for (int run = static_cast<int>(threadIdx.x); run < runs.count; run += kThreads) {
+    if (runs.is_one(run)) runs.sums[run] = weight_alone(runs.first(run).score, units);
+  }
   for (int run = warp_of_block(); run < runs.count; run += kWarps) {
+    if (runs.is_one(run)) continue;
     const TileOfList tile(runs, run, units.scale);
     auto sum = static_cast<double>(tile.lane_total());
 #pragma unroll
@@ -103,7 +113,7 @@ __device__ __forceinline__ Candidate draw_from_runs(const RunsOfTokens& runs, co
                                                     const Levels& levels) {
   const auto sum_of = [&](int run) { return runs.sums[run]; };
   const int run = runs.count > 1 ? pick_index(sum_of, runs.count, levels.tile()) : 0;
-  return TileOfList(runs, run, scale).draw(levels);
+  return runs.is_one(run) ? runs.first(run) : TileOfList(runs, run, scale).draw(levels);
 }
 
 }  // namespace tokendraw::cuda

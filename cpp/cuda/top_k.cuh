@@ -155,6 +155,9 @@ struct RunsOfTokens {
   double sums[kMaxCounted];    // of runs, in units of the row
   int begin[kMaxCounted + 1];  // of runs
   int count;                   // of runs
+
+  __device__ bool is_one(int run) const { return begin[run + 1] - begin[run] == 1; }
+  __device__ Candidate first(int run) const { return tokens[begin[run]]; }
 };
 
 /// What a selection works in: shared memory, 24 KiB. `list` is its result.
@@ -250,14 +253,25 @@ __device__ Cutoff cutoff_of_ties(const Row& row, const float* maxima, float scor
   return {score, static_cast<std::int64_t>(~bracket.low)};
 }
 
+/// A finite score that k chunks reach, or all that are not empty. As many threads as k reach the least of their best.
+template <class Row>
+__device__ float floor_of_chunks(const Row& row, const float* maxima, float max, std::uint32_t k) {
+  const auto smaller = [](float a, float b) { return a < b ? a : b; };
+  float best = -INFINITY;
+  float least = max;
+  for_each_chunk(row, maxima, -FLT_MAX, [&](int chunk) {
+    best = larger(maxima[chunk], best);
+    least = smaller(maxima[chunk], least);
+  });
+  const float floor = merged_in_block(best, smaller);
+  return k <= kThreads && floor >= -FLT_MAX ? floor : merged_in_block(least, smaller);
+}
+
 /// A bound of the k-th best score: its bracket of chunk maxima, narrow enough to leave few chunks.
 template <class Row>
 __device__ KeyBracket bracket_of_chunks(const Row& row, const float* maxima, float max, std::uint32_t k,
                                         TopKSpace& space) {
-  std::uint32_t least = key_of(max);
-  for_each_chunk(row, maxima, -FLT_MAX, [&](int chunk) { least = min(least, key_of(maxima[chunk])); });
-  least = merged_in_block(least, [](std::uint32_t a, std::uint32_t b) { return min(a, b); });
-  KeyBracket bracket{least, key_of(max), 0, 0};
+  KeyBracket bracket{key_of(floor_of_chunks(row, maxima, max, k)), key_of(max), 0, 0};
   do {
     bracket = narrowed(bracket, k, space, [&](auto visit) {
       for_each_chunk(row, maxima, score_of(bracket.low), [&](int chunk) { visit(key_of(maxima[chunk])); });
