@@ -79,9 +79,9 @@ class Job:
 JOBS = (
     Job("greedy", "maxima", finish=500),
     Job("temperature", "sums", finish=1450),
-    Job("top-k 50", "chunks", share=0.04, finish=3300),
+    Job("top-k 50", "chunks", share=0.04, finish=2550),
     Job("min-p 0.05", "maxima", share=0.1, finish=2300),
-    Job("top-k 50 + top-p", "chunks", share=0.04, finish=3500),
+    Job("top-k 50 + top-p", "chunks", share=0.04, finish=2750),
     Job("top-p, peaked", "sums", share=0.05, finish=3400, launches=2),
     Job("top-p, dense", "sums", share=1.0, finish=3400, searches=True, launches=2),
 )
