@@ -104,10 +104,10 @@ Arguments::Arguments(const KeywordNames& names, const Signature& signature, PyOb
   KeywordSet seen = 0;
   const auto put = [&](Keyword keyword, PyObject* value) {
     if ((seen & set_of(keyword)) != 0) {
-      type_error(function() + "() got multiple values for argument '" + kNames[keyword] + "'");
+      type_error(function() + "() got multiple values for argument '" + KeywordNames::text(keyword) + "'");
     }
     seen |= set_of(keyword);
-    values_[keyword] = value == Py_None ? nullptr : value;
+    values_[static_cast<std::size_t>(keyword)] = value == Py_None ? nullptr : value;
   };
   for (Py_ssize_t i = 0; i < count; ++i) put(signature.positional[static_cast<std::size_t>(i)], values[i]);
 
@@ -124,7 +124,7 @@ Arguments::Arguments(const KeywordNames& names, const Signature& signature, PyOb
   }
   for (const Keyword keyword : signature.positional) {
     if (((seen | signature.optional) & set_of(keyword)) != 0) continue;
-    type_error(function() + "() missing required argument '" + kNames[keyword] + "'");
+    type_error(function() + "() missing required argument '" + KeywordNames::text(keyword) + "'");
   }
 }
 

@@ -76,7 +76,7 @@ bool Kept::can_wait(const Step* step) const {
 
 void Kept::apply_top_p(const Step* step) {
   if (can_wait(step)) {
-    waiting_.emplace();
+    waiting_ = Waiting{};
   } else {
     set_.keep_nucleus(steps_.top_p_share * total_of_top_p(), steps_.top_p_share, steps_.top_p_ties);
   }

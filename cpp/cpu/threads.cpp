@@ -203,7 +203,9 @@ class alignas(64) Worker {
 /// Grows to what one call asks for, so that many calls at once share its threads rather than crowd the processors.
 class Pool {
  public:
-  explicit Pool(Pool* before) : before_(before) {}
+  explicit Pool(Pool* before) : before(before) {}
+
+  Pool* const before;  // a parent process's, whose threads are not here: kept, as its locks may be held for ever
 
   bool is_ours() const noexcept { return process_.load(std::memory_order_relaxed) == getpid(); }
   void disown() noexcept { process_.store(0, std::memory_order_relaxed); }
@@ -251,7 +253,6 @@ class Pool {
   std::array<Worker*, kMaxThreads - 1> workers_{};
   std::atomic<int> size_{0};
   std::mutex hiring_;
-  Pool* const before_;  // a parent process's, whose threads are not here: kept, as its locks may be held for ever
 };
 
 std::atomic<Pool*> current_pool{nullptr};

@@ -71,9 +71,8 @@ __device__ __forceinline__ void read_params(const DrawTask& task, std::int64_t r
   double real = 0.0;
   std::uint64_t integer = 0;
   if (own < kRealParameters) real = task.reals[own].at(row);
-  if (own >= kRealParameters && own < kRealParameters + kIntegerParameters) {
-    integer = task.integers[own - kRealParameters].at(row);
-  }
+  const int own_integer = own - kRealParameters;
+  if (own_integer >= 0 && own_integer < kIntegerParameters) integer = task.integers[own_integer].at(row);
   const auto real_of = [&](int parameter) { return __shfl_sync(kWholeWarp, real, parameter); };
   const auto integer_of = [&](int parameter) {
     return static_cast<std::uint64_t>(

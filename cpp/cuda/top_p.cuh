@@ -126,7 +126,7 @@ __device__ __forceinline__ int crossing_of(Values values, int count, double want
   double through = own;
 #pragma unroll
   for (int apart = 1; apart < kWarp; apart *= 2) {
-    const double before = __shfl_up_sync(kWholeWarp, through, apart);
+    const double before = __shfl_up_sync(kWholeWarp, through, static_cast<unsigned>(apart));
     if (lane_of_warp() >= apart) through += before;
   }
   int crossing = count - 1;

@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstddef>
 
+#include <unistd.h>
+
 extern "C" {
 void* __libc_malloc(std::size_t size);
 void* __libc_calloc(std::size_t count, std::size_t size);
@@ -19,12 +21,11 @@ std::atomic<long> refused{0};
 std::atomic<long> first_refused{-1};
 std::atomic<long> refusals{0};
 
-// The thread that waits for the outcome is not part of it.
-thread_local bool is_main = false;
-__attribute__((constructor)) void mark_main() { is_main = true; }
+bool is_main() { return gettid() == getpid(); }
 
 bool is_refused() {
-  if (!watching || (is_main && first_refused >= 0)) return false;
+  if (!watching) return false;
+  if (first_refused >= 0 && is_main()) return false;  // waits for the outcome, of which it is no part
   const long place = seen++;
   if (first_refused < 0 || place < first_refused || place >= first_refused + refusals) return false;
   ++refused;
